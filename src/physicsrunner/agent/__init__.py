@@ -1,0 +1,3 @@
+"""See docs/architecture.md."""
+
+from __future__ import annotations

@@ -1,0 +1,72 @@
+"""
+The live feed: one event name, one envelope, rooms.
+
+The same envelope travels over socket.io, ``/ws`` and ``GET /api/v1/events``. Events that change the
+record have an ``id`` (their place in the log); progress, log lines and series are live only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+SOCKETIO_PATH: Final = "/socket.io"
+EVENT: Final = "event"  #: the one event name, server -> viewer
+SUBSCRIBE: Final = "subscribe"  #: viewer -> server: {room, after?}, acknowledged
+UNSUBSCRIBE: Final = "unsubscribe"
+COMMAND: Final = "command"  #: server -> agent: {run, attempt, command}
+
+# Logged: written in the transaction of the change they tell of.
+REQUESTED: Final = "simulation/requested"
+QUEUED: Final = "simulation/queued"
+PREPARING: Final = "simulation/resource/allocated"
+STARTED: Final = "simulation/started"
+PAUSED: Final = "simulation/paused"
+RESUMED: Final = "simulation/resumed"
+COMPLETED: Final = "simulation/completed"
+FAILED: Final = "simulation/failed"
+TIMED_OUT: Final = "simulation/timeout"
+CANCELLED: Final = "simulation/cancelled"
+CANCEL_REQUESTED: Final = "simulation/cancel/requested"
+RETRIED: Final = "simulation/retried"
+RESULTS: Final = "simulation/results/available"
+SEALED: Final = "simulation/files/sealed"
+UNREACHABLE: Final = "simulation/contact/lost"
+REACHABLE: Final = "simulation/contact/back"
+# Live only.
+PROGRESS: Final = "simulation/progress"
+LOG: Final = "simulation/log"  #: data {path, offset, text}
+SERIES: Final = "simulation/series"  #: data {points: [{series, x, y, ...}]}
+FILES: Final = "simulation/files"  #: data {files: [{path, size}]}
+
+LIVE_ONLY: Final = frozenset({PROGRESS, LOG, SERIES, FILES})
+
+
+@dataclass(frozen=True)
+class Event:
+    """A past-tense fact, or a live sample."""
+
+    type: str
+    run: str | None
+    attempt: int | None
+    project: str | None
+    time: float  #: POSIX seconds
+    data: dict[str, Any] = field(default_factory=dict)
+    id: int | None = None  #: place in the log; None: live only
+
+    def envelope(self) -> dict[str, Any]:
+        """Return the event as it travels; ``id`` is there even when it is None."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "run": self.run,
+            "attempt": self.attempt,
+            "project": self.project,
+            "time": self.time,
+            "data": self.data,
+        }
+
+
+def run_room(run: str) -> str:
+    """Return the name of the room of one run."""
+    return f"run:{run}"

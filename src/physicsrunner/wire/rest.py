@@ -1,0 +1,44 @@
+"""The paths of the native REST API, said once for server and client."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+DEFAULT_PORT: Final = 3011
+API: Final = "/api/v1"
+
+MODELS: Final = f"{API}/models"
+SIMULATIONS: Final = f"{API}/simulations"
+LEASES: Final = f"{API}/leases"
+REPORTS: Final = f"{API}/reports"
+SYNC: Final = f"{API}/sync"
+EVENTS: Final = f"{API}/events"
+TOKEN_EXCHANGE: Final = f"{API}/tokens/exchange"
+WHOAMI: Final = f"{API}/whoami"
+UPLOADS: Final = f"{API}/uploads"
+
+
+def simulation(run: str) -> str:
+    """Return the path of one run."""
+    return f"{SIMULATIONS}/{run}"
+
+
+def attempt(run: str, n: int) -> str:
+    """Return the path of one attempt: answered with its `LeaseGrant`."""
+    return f"{simulation(run)}/attempts/{n}"
+
+
+def attempt_files(run: str, n: int) -> str:
+    """Return the path that lists the stored files of an attempt, with their offsets."""
+    return f"{attempt(run, n)}/files"
+
+
+def attempt_blocks(run: str, n: int) -> str:
+    """Return the path that answers block hashes of one stored file."""
+    return f"{attempt(run, n)}/blocks"
+
+
+def artifact(run: str, path: str) -> str:
+    """Return the path of one file of a run."""
+    return f"{simulation(run)}/artifacts/{quote(path)}"
