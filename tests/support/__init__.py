@@ -1,0 +1,1 @@
+"""What the tests share: waiting, real processes, a faulty line, small cases."""
