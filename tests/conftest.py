@@ -1,0 +1,72 @@
+"""Fixtures of all tests, and the checks that nothing is left behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Processes, ServerProcess
+from tests.support.proxy import FaultProxy
+from tests.support.wait import wait_until
+
+# Threads that libraries keep for the life of the process, each with its reason.
+KEPT_THREADS = (
+    "AnyIO worker thread",  # anyio ends idle workers with their event loop, a little later
+    "asyncio_",  # the loop's default executor, shut down with the loop
+    "execnet",  # pytest-xdist's line to its master
+)
+
+
+def _leaked(before: set[int | None]) -> list[str]:
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.ident not in before and not thread.name.startswith(KEPT_THREADS)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a thread behind."""
+    before = {thread.ident for thread in threading.enumerate()}
+    yield
+    if _leaked(before):
+        wait_until(
+            lambda: not _leaked(before),
+            timeout=3.0,
+            on_timeout=lambda: f"{request.node.nodeid} leaves threads: {_leaked(before)}",
+        )
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Start real processes; all of them end with the test."""
+    folder = tmp_path / "processes"
+    folder.mkdir()
+    owner = Processes(folder)
+    yield owner
+    owner.close()
+
+
+@pytest.fixture
+def server(processes: Processes) -> ServerProcess:
+    """A running ``physicsrunner server`` of this test alone."""
+    return processes.server()
+
+
+@pytest.fixture
+def proxy_for() -> Iterator[Callable[[int], FaultProxy]]:
+    """Give proxies in front of ports of 127.0.0.1; they are closed with the test."""
+    proxies: list[FaultProxy] = []
+
+    def make(port: int) -> FaultProxy:
+        proxy = FaultProxy(port)
+        proxies.append(proxy)
+        return proxy
+
+    yield make
+    for proxy in proxies:
+        proxy.close()
