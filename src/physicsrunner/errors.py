@@ -217,6 +217,7 @@ class ServerUnavailable(PhysicsRunnerError):
     exit_code = 7
     retryable = True
     what_to_do = "Nothing is lost: try again later, or run `physicsrunner sync WORKDIR`."
+    retry_after: float | None = None  #: seconds that the server asked to wait
 
 
 class StorageFull(PhysicsRunnerError):

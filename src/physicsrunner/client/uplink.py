@@ -10,7 +10,12 @@ Promises of every implementation:
   means: nothing is known of the outcome, ask `files` and go on. Any other error is final.
 - Calls may come from several threads at once.
 - ``send`` answers one result for each operation, in order, also when some fail.
-- Bytes are read from their source while they are sent; memory stays bounded.
+- Bytes are read from their source while they are sent; memory stays bounded. A source that
+  became shorter meanwhile is answered with the error ``source_changed``.
+- ``operations`` says what ``send`` can do. ``append`` and ``seal`` are always among them. To an
+  uplink without ``write`` a rewritten file is sent again from the start: an append at offset 0
+  to a file that is stored replaces it, and ``blocks`` is never called. Without ``remove`` or
+  ``rename`` such changes are not sent (a renamed file is sent as a new one).
 
 An uplink decides nothing: what to send is `core.sync`'s, when is `runner.sync`'s.
 """
@@ -21,9 +26,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol, Union
 
 from physicsrunner.wire.messages import (
+    OPERATIONS,
     BlockHashes,
     HeldLease,
     LeaseGrant,
@@ -35,18 +41,29 @@ from physicsrunner.wire.messages import (
     SyncResult,
 )
 
+Buffer = Union[bytes, bytearray, memoryview]
+
 
 @dataclass(frozen=True)
 class Outgoing:
     """One operation and where its bytes are: in memory, or in a file at the op's offset."""
 
     op: SyncOp
-    data: bytes | None = None  #: the op's bytes, exactly ``op.length``
-    source: Path | None = None  #: the local file; ``op.length`` bytes are read at ``op.offset``
+    data: Buffer | None = None  #: the op's bytes, exactly ``op.length``; None: read `source`
+    source: Path | None = None  #: the local file; set for append and write, with `data` too
+
+
+#: What a server of the native wire can do.
+ALL_OPERATIONS: Final = frozenset(OPERATIONS)
 
 
 class Uplink(Protocol):
     """One server, as seen by the runners of one machine."""
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Which operations of `SyncOp` this wire has."""
+        ...
 
     def attempt(self, run: str, attempt: int) -> LeaseGrant:
         """Return what this attempt is to do."""
