@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, Union
+from typing import Final, Protocol
 
 from physicsrunner.wire.messages import (
     OPERATIONS,
@@ -41,7 +41,7 @@ from physicsrunner.wire.messages import (
     SyncResult,
 )
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True)
