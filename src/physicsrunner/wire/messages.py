@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from physicsrunner.core.results import Result as Result  # what main.py left; travels as it is
 from physicsrunner.core.state import RunState
 
 PROTOCOL_VERSION = 1
@@ -121,16 +122,6 @@ class RenewalAnswer:
 
 
 # -- reports -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Result:
-    """One named value of a run. ``type`` as on the PhysicsWorks wire."""
-
-    name: str
-    value: Any
-    type: str = "scalar"  #: scalar, boolean, ascii, or json for lists and objects
-    unit: str | None = None
 
 
 @dataclass(frozen=True)
