@@ -40,10 +40,11 @@ _LAYOUT: Final = (
     ("outputs/logs/", "logs/"),
     ("outputs/files/", "outputs/data_files/"),
     ("debug/", "metadata/debug/"),
-    ("metadata/", "metadata/"),
 )
-# A folder that main.py itself calls outputs/data_files must not fall onto outputs/files.
-_TAKEN: Final = re.compile(r"outputs/(data_files_*)(?=/|$)")
+# What main.py itself calls outputs/data_files must not fall onto outputs/files, nor what it calls
+# metadata/debug onto debug/: such names get one more underscore.
+_TAKEN: Final = re.compile(r"\A(outputs/data_files|metadata/debug)(_*)(?=/|\Z)")
+_ESCAPE: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def check_path(path: str) -> str:
@@ -67,23 +68,24 @@ def check_path(path: str) -> str:
 
 def printable(path: str) -> str:
     """
-    Return *path* as valid Unicode: bytes that are not UTF-8 become ``%XX``.
+    Return *path* as valid Unicode: a byte that is not UTF-8 becomes U+FFFD and its two hex digits.
 
     Python shows such bytes of a file name as lone surrogates (PEP 383), which neither JSON
-    readers nor databases take. A ``%`` of such a name becomes ``%25``.
+    readers nor databases take. U+FFFD itself is doubled, so that no two names become one; all
+    other names stay as they are.
+
+    Examples
+    --------
+    >>> printable("na\\udcefve") == "na\\ufffdEFve"
+    True
     """
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "".join(
-            f"%{ord(char) - 0xDC00:02X}"
-            if "\udc80" <= char <= "\udcff"
-            else "%25"
-            if char == "%"
-            else char
-            for char in path
-        )
-    return path
+    if path.isascii():
+        return path
+    path = path.replace(_ESCAPE, _ESCAPE * 2)
+    return "".join(
+        f"{_ESCAPE}{ord(char) - 0xDC00:02X}" if "\udc80" <= char <= "\udcff" else char
+        for char in path
+    )
 
 
 def artifact_path(path: str) -> str:
@@ -106,4 +108,4 @@ def artifact_path(path: str) -> str:
     for prefix, target in _LAYOUT:
         if path.startswith(prefix):
             return target + path[len(prefix) :]
-    return _TAKEN.sub(lambda match: f"outputs/{match[1]}_", path, count=1)
+    return _TAKEN.sub(r"\1\2_", path)
