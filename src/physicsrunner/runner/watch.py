@@ -55,27 +55,8 @@ EVENTS: Final[list[type[FileSystemEvent]]] = [
 ]
 #: inotify sees only what this machine does; others write on these.
 NETWORK_FILE_SYSTEMS: Final = frozenset(
-    [
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "coda",
-        "gpfs",
-        "glusterfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "orangefs",
-        "panfs",
-        "pvfs2",
-        "smb3",
-        "smbfs",
-        "virtiofs",
-        "vboxsf",
-    ]
+    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "gpfs", "glusterfs", "lustre", "ncpfs"}
+    | {"nfs", "nfs4", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "virtiofs", "vboxsf"}
 )
 #: The kernel's queue holds 16,384 events. More than half of that between two reports: some may
 #: be lost.
@@ -230,7 +211,8 @@ def is_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
         inside = real == folder or real.startswith(folder.rstrip("/") + "/")
         if inside and len(folder) >= len(best):
             best, kind = folder, fields[2]
-    return kind in NETWORK_FILE_SYSTEMS or kind.startswith("fuse.")
+    # sshfs, s3fs and their like; a container's root by fuse-overlayfs is local.
+    return kind in NETWORK_FILE_SYSTEMS or (kind.startswith("fuse.") and "overlay" not in kind)
 
 
 def _unescape(text: str) -> str:
