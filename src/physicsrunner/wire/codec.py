@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 def encode(value: Any) -> Any:
-    """Return *value* as plain JSON values; fields that are None are left out."""
+    """Return *value* as plain JSON values; fields that are None by default and are, are left out."""
     if is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: encode(item)
             for field in fields(value)
-            if (item := getattr(value, field.name)) is not None
+            if (item := getattr(value, field.name)) is not None or field.default is not None
         }
     if isinstance(value, Enum):
         return value.value

@@ -59,6 +59,9 @@ class FrameDecoder:
         body, self.rest = whole[LENGTH.size : self._need], whole[self._need :]
         self._parts, self._have, self._need = [], 0, None
         try:
-            return json.loads(body)
-        except ValueError as error:
+            value = json.loads(body)
+        except (ValueError, RecursionError) as error:
             raise FrameError(f"the frame is not JSON: {error}") from None
+        if value is None:
+            raise FrameError("the frame holds null, which no frame does")
+        return value

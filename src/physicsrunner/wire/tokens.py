@@ -12,11 +12,12 @@ Promises: a token that does not verify raises `NotAuthenticated`, an expired one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import jwt
 
-from physicsrunner.errors import NotAuthenticated, TokenExpired
+from physicsrunner.errors import InvalidRequest, NotAuthenticated, TokenExpired
+from physicsrunner.wire.codec import decode, encode
 
 ALGORITHM: Final = "HS256"
 KINDS: Final = ("user", "agent", "attempt")
@@ -37,17 +38,22 @@ class Claims:
     token_id: str | None = None
 
 
+#: Claims -> names of the JWT (RFC 7519 has short ones for some).
+_NAMES: Final = {
+    "kind": "kind",
+    "subject": "sub",
+    "issued": "iat",
+    "expires": "exp",
+    "role": "role",
+    "run": "run",
+    "attempt": "attempt",
+    "token_id": "jti",
+}
+
+
 def issue(key: str, claims: Claims) -> str:
     """Return a signed token that carries *claims*."""
-    payload: dict[str, Any] = {"kind": claims.kind, "sub": claims.subject, "iat": claims.issued}
-    optional = {
-        "exp": claims.expires,
-        "role": claims.role,
-        "run": claims.run,
-        "attempt": claims.attempt,
-        "jti": claims.token_id,
-    }
-    payload.update({name: value for name, value in optional.items() if value is not None})
+    payload = {_NAMES[name]: value for name, value in encode(claims).items()}
     return jwt.encode(payload, key, algorithm=ALGORITHM)
 
 
@@ -65,20 +71,14 @@ def verify(key: str, token: str, *, now: float, allow_expired_s: float = 0.0) ->
             # The time is an argument: PyJWT would read the clock itself.
             options={"verify_exp": False, "verify_iat": False, "verify_nbf": False},
         )
-        claims = Claims(
-            kind=payload["kind"],
-            subject=payload["sub"],
-            issued=float(payload["iat"]),
-            expires=payload.get("exp"),
-            role=payload.get("role"),
-            run=payload.get("run"),
-            attempt=payload.get("attempt"),
-            token_id=payload.get("jti"),
-        )
-    except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+        named = {name: payload[key] for name, key in _NAMES.items() if key in payload}
+        claims = decode(Claims, named)
+    except (jwt.PyJWTError, InvalidRequest, ValueError):
         raise NotAuthenticated("the token is not one of this server's") from None
     if claims.kind not in KINDS:
         raise NotAuthenticated("the token is of an unknown kind")
+    if claims.kind == "attempt" and (claims.run is None or claims.attempt is None):
+        raise NotAuthenticated("the token names no attempt")
     if claims.expires is not None and now > claims.expires + allow_expired_s:
         raise TokenExpired("the token has expired")
     return claims
