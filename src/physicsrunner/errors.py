@@ -20,7 +20,10 @@ The tree::
         UnsafeArchive         an archive that must not be extracted
         BadFrame              a sync frame that cannot be read
         TooLarge              over a limit
-      NotAuthenticated, NotAllowed, NotFound
+      NotAuthenticated        no token, or a wrong one
+        TokenExpired          it was right once
+      NotAllowed              the token does not give this right
+      NotFound
       Conflict
         IllegalTransition     the state table has no such entry
         LeaseLost             the caller's lease is not the current one

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def encode(value: Any) -> Any:
-    """Return *value* as plain JSON values; fields that are None by default and are, are left out."""
+    """Return *value* as plain JSON values; a field that is None, as by default, is left out."""
     if is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: encode(item)
