@@ -1,0 +1,383 @@
+"""
+The sync: what main.py writes reaches the server byte for byte.
+
+Promises:
+
+- One `Sync` serves many attempts. `touch` is quick and may be called from any thread; a line that
+  was written is on its way at once when the line is idle.
+- Nothing is believed delivered until the server has sealed it with the SHA-256 of what is on the
+  disk. After a start and after every unknown outcome the server is asked what it has.
+- Failures are tried again with growing waits and jitter; `Retry-After` is honoured.
+- Memory stays bounded: a frame of small files holds at most 8 MiB, large files are read while
+  they are sent.
+- Two senders: logs and small files never wait behind a large one.
+
+It never decides what is to be sent (`core.sync` does) and never changes the work folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import random as random_module
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from physicsrunner.client.uplink import Uplink
+from physicsrunner.core.retry import Backoff
+from physicsrunner.runner.result import Delivery
+from physicsrunner.runner.sync_book import Book
+from physicsrunner.runner.sync_disk import Disk, Found, Skipped
+from physicsrunner.runner.sync_queue import Queues
+from physicsrunner.runner.sync_send import BULK, LIVE, Sender
+from physicsrunner.runner.workdir import WorkFolder
+
+_PENDING_NAMED: Final = 1000
+#: A scan may take this share of the time.
+_SCAN_SHARE: Final = 20.0
+_IDLE_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Followed:
+    """One attempt whose files are sent."""
+
+    run: str
+    attempt: int
+    folder: WorkFolder
+
+
+@dataclass(frozen=True)
+class SyncStatus:
+    """How far the files of one attempt are."""
+
+    files: int  #: seen on the disk
+    pending: int  #: of these, not in step with the server
+    bytes_sent: int
+    error: str | None = None  #: why nothing goes on
+
+
+class Sync:
+    """
+    Sends the files of attempts to one server.
+
+    Parameters
+    ----------
+    uplink
+        The server. Its `operations` say what it can do.
+    now
+        The wall clock, POSIX seconds (time stamps of files are compared with it).
+    random
+        Floats in [0, 1), for jitter.
+    wait
+        How `finish` waits when the threads were not started (tests); None: on a condition.
+    backoff
+        Waits after failures.
+    """
+
+    def __init__(
+        self,
+        uplink: Uplink,
+        *,
+        now: Callable[[], float] = time.time,
+        random: Callable[[], float] = random_module.random,
+        wait: Callable[[float], object] | None = None,
+        log: logging.Logger | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._now = now
+        self._wait = wait
+        self._log = log or logging.getLogger(__name__)
+        self._changed = threading.Condition()
+        self._queues = Queues()
+        self._books: dict[tuple[str, int], Book] = {}
+        self._roots: dict[str, Book] = {}
+        self._touched: set[str] = set()
+        self._scans: dict[tuple[str, int], None] = {}
+        self._scanned: dict[tuple[str, int], tuple[float, float]] = {}
+        self._hashers: ThreadPoolExecutor | None = None
+        self._threads: list[threading.Thread] = []
+        self._closing = threading.Event()
+        self._sender = Sender(
+            uplink,
+            self._queues,
+            self._books,
+            self._changed,
+            now=now,
+            random=random,
+            backoff=backoff or Backoff(base=0.25, cap=10.0),
+            log=self._log,
+            look_again=self._look_again,
+            hash_it=self._submit,
+        )
+
+    # -- what others call ------------------------------------------------------------------------
+
+    def add(self, followed: Followed) -> None:
+        """Follow one attempt from now on; what is on the disk already goes first."""
+        book = Book(followed.run, followed.attempt, Disk(followed.folder))
+        with self._changed:
+            if book.key in self._books:
+                return
+            self._books[book.key] = book
+            self._roots[book.disk.root] = book
+            self._scans[book.key] = None
+            self._changed.notify_all()
+
+    def remove(self, run: str, attempt: int) -> None:
+        """Follow this attempt no more; what is not sent stays in its work folder."""
+        with self._changed:
+            book = self._books.pop((run, attempt), None)
+            if book is not None:
+                book.forgotten = True
+                self._roots.pop(book.disk.root, None)
+                self._scans.pop(book.key, None)
+                self._scanned.pop(book.key, None)
+                self._queues.drop(book)
+            self._changed.notify_all()
+
+    def touch(self, paths: Collection[Path]) -> None:
+        """Hint that something at *paths* changed. A followed folder, or one above: all of it."""
+        with self._changed:
+            for path in paths:
+                text = str(path)
+                if self._book_of(text) is not None:
+                    self._touched.add(text)
+                    continue
+                # A folder with work folders below it: what FolderWatch says for "everything".
+                below = text.rstrip("/") + "/"
+                for root, book in self._roots.items():
+                    if root == text or root.startswith(below):
+                        self._scans[book.key] = None
+            self._changed.notify_all()
+
+    def start(self) -> None:
+        """Start sending, in threads of its own."""
+        self._hashers = ThreadPoolExecutor(2, thread_name_prefix="sync-hash")
+        loops = (("look", self._look_loop), ("live", self._live_loop), ("bulk", self._bulk_loop))
+        for name, loop in loops:
+            thread = threading.Thread(target=loop, name=f"sync-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Stop sending. A frame that is on its way is waited for, no other one follows."""
+        self._closing.set()
+        with self._changed:
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+        if self._hashers is not None:
+            self._hashers.shutdown(wait=True, cancel_futures=True)
+
+    def status(self, run: str, attempt: int) -> SyncStatus:
+        """Say how far the files of an attempt are."""
+        with self._changed:
+            book = self._books[run, attempt]
+            pending = sum(not book.in_step(entry) for entry in book.entries.values())
+            return SyncStatus(len(book.entries), pending, book.bytes_sent, book.error)
+
+    def finish(self, run: str, attempt: int, *, timeout: float | None = None) -> Delivery:
+        """
+        Send and seal everything; return when all of it is sealed, or when that cannot be.
+
+        Call it when main.py has ended. May be called again after a delivery that was not whole.
+
+        Parameters
+        ----------
+        timeout
+            Seconds. None: as long as it takes, unless the server's answer is final.
+
+        Returns
+        -------
+        Delivery
+            `delivered` is False when something is not sealed: `pending` and `error` say what.
+        """
+        book = self._books[run, attempt]
+        deadline = None if timeout is None else self._now() + timeout
+        with self._changed:
+            book.finishing = self._now()
+            book.refusals, book.error = 0, None
+            for entry in list(book.entries.values()):
+                entry.given_up = False
+                self._queues.route(book, entry)
+            self._changed.notify_all()
+        while True:
+            changed = self._scan(book)
+            with self._changed:
+                if not changed and book.settled():
+                    break
+            if not self._until_settled(book, deadline):
+                break
+        with self._changed:
+            return self._delivery(book)
+
+    # -- finishing -------------------------------------------------------------------------------
+
+    def _until_settled(self, book: Book, deadline: float | None) -> bool:
+        """Wait until *book* is settled; False when that is given up."""
+        while True:
+            if not self._threads:
+                self.step()
+            with self._changed:
+                if book.settled():
+                    return True
+                now = self._now()
+                if book.refusals > 2 or self._closing.is_set():
+                    return False
+                if deadline is not None and now >= deadline:
+                    book.error = book.error or self._sender.trouble or "not finished in time"
+                    return False
+                left = 1.0 if deadline is None else min(1.0, deadline - now)
+                if self._threads:
+                    self._changed.wait(left)
+                    continue
+            if self._wait is not None:
+                self._wait(min(left, 0.05))
+
+    def _delivery(self, book: Book) -> Delivery:
+        sealed = [entry for entry in book.entries.values() if book.in_step(entry)]
+        open_entries = [entry for entry in book.entries.values() if not book.in_step(entry)]
+        lost = [item for item in book.skipped.values() if item.lost]
+        pending = sorted(entry.relative for entry in open_entries)
+        pending += sorted(item.relative for item in lost)
+        problems = [entry.problem for entry in open_entries if entry.problem]
+        problems += [f"{item.relative}: {item.reason}" for item in lost]
+        delivered = book.loaded and not pending
+        error = None if delivered else book.error or "; ".join(problems[:3]) or "not sent yet"
+        return Delivery(
+            delivered=delivered,
+            files=len(sealed),
+            bytes=sum(entry.stamp.size for entry in sealed if entry.stamp is not None),
+            pending=tuple(pending[:_PENDING_NAMED]),
+            skipped=tuple(
+                (item.relative, item.reason) for item in book.skipped.values() if not item.lost
+            ),
+            error=error,
+        )
+
+    # -- looking at the disk ---------------------------------------------------------------------
+
+    def _book_of(self, path: str) -> Book | None:
+        """Return the book whose work folder holds *path* (not: is it)."""
+        end = len(path)
+        while (end := path.rfind("/", 0, end)) > 0:
+            book = self._roots.get(path[:end])
+            if book is not None:
+                return book
+        return None
+
+    def _look_again(self, book: Book, relative: str) -> None:
+        self._touched.add(f"{book.disk.root}/{relative}")
+        self._changed.notify_all()
+
+    def _look(self) -> bool:
+        """Look at everything that was touched; return whether there was anything."""
+        with self._changed:
+            touched, self._touched = self._touched, set()
+            scans, self._scans = list(self._scans), {}
+        for path in touched:
+            with self._changed:
+                book = self._book_of(path)
+            relative = book.disk.relative(path) if book is not None else None
+            if book is not None and relative is not None:
+                self._look_at(book, relative)
+        for key in scans:
+            with self._changed:
+                book = self._books.get(key)
+                last, took = self._scanned.get(key, (float("-inf"), 0.0))
+            # A folder of a million files is not walked every five seconds.
+            if book is not None and abs(self._now() - last) >= took * _SCAN_SHARE:
+                self._scan(book)
+        return bool(touched or scans)
+
+    def _look_at(self, book: Book, relative: str) -> None:
+        seen = book.disk.look(relative)
+        if isinstance(seen, str):
+            self._scan(book, seen)
+            return
+        with self._changed:
+            if book.forgotten:
+                return
+            if seen is None and relative not in book.entries:
+                # Perhaps a folder with files of ours: they are gone with it.
+                below = relative + "/"
+                for name in [name for name in book.entries if name.startswith(below)]:
+                    self._take(book, None, name)
+            self._take(book, seen, relative)
+            self._changed.notify_all()
+
+    def _scan(self, book: Book, below: str = "") -> bool:
+        """Compare the disk with what is known of it; return whether anything was new."""
+        start = self._now()
+        with self._changed:
+            # Only what was known before the walk can be missed by it.
+            before = set(book.entries) | set(book.skipped)
+        seen = list(book.disk.walk(below))
+        there = {item.relative for item in seen}
+        prefix = below + "/" if below else ""
+        with self._changed:
+            if book.forgotten:
+                return False
+            new = False
+            for item in seen:
+                new = self._take(book, item, item.relative) or new
+            for relative in before - there:
+                if relative.startswith(prefix) or relative == below:
+                    new = self._take(book, None, relative) or new
+            now = self._now()
+            if not below:
+                self._scanned[book.key] = (now, max(0.0, now - start))
+            self._changed.notify_all()
+        return new
+
+    def _take(self, book: Book, seen: Found | Skipped | None, relative: str) -> bool:
+        """Take note of one path, under the lock; return whether it was news."""
+        if isinstance(seen, Found):
+            entry = book.saw(seen)
+        else:
+            entry = book.missed(relative)
+            if isinstance(seen, Skipped):
+                book.skipped[relative] = seen
+        if entry is not None:
+            self._queues.route(book, entry)
+        return entry is not None and not book.left_alone(entry)
+
+    # -- hashing ---------------------------------------------------------------------------------
+
+    def _submit(self, job: Callable[[Callable[[], bool]], None]) -> None:
+        if self._hashers is None:
+            job(self._closing.is_set)
+        elif not self._closing.is_set():
+            self._hashers.submit(job, self._closing.is_set)
+
+    # -- loops -----------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Do all that can be done now, in the calling thread (without `start`)."""
+        done = self._look()
+        while self._sender.once(BULK) or self._sender.once(LIVE) or self._look():
+            done = True
+        return done
+
+    def _look_loop(self) -> None:
+        while not self._closing.is_set():
+            with self._changed:
+                if not (self._touched or self._scans):
+                    self._changed.wait(_IDLE_S)
+                    continue
+            try:
+                self._look()
+            except Exception:
+                self._log.exception("looking at the disk failed; the next scan repeats it")
+
+    def _live_loop(self) -> None:
+        self._sender.loop(LIVE, self._closing)
+
+    def _bulk_loop(self) -> None:
+        self._sender.loop(BULK, self._closing)

@@ -1,0 +1,446 @@
+"""
+Sending: takes files out of the queues, makes frames, sends them, and settles the results.
+
+Promises: no file is in two frames at once; an outcome that is not known makes its files `lost`,
+and nothing more of them is sent before the server was asked what it has. A failure is waited for
+by both senders. The lock is never held during I/O.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from physicsrunner.client.uplink import Outgoing, Uplink
+from physicsrunner.core.retry import Backoff
+from physicsrunner.core.sync import racy
+from physicsrunner.errors import PhysicsRunnerError, TooLarge
+from physicsrunner.runner.sync_book import SMALL, Book, Entry
+from physicsrunner.runner.sync_disk import digest
+from physicsrunner.runner.sync_frame import PASSING, Prepared, Preparer, settle
+from physicsrunner.runner.sync_queue import Item, Queues
+from physicsrunner.wire.messages import SyncOp, SyncResult
+
+#: Queues by sender: the live one never carries a large file.
+LIVE: Final = ("urgent", "small")
+BULK: Final = ("big", "small", "urgent")
+FRAME_BYTES: Final = 8 << 20  # of small files
+FRAME_FILES: Final = 1000
+_BULK_MIN: Final = 16 << 20
+_BULK_MAX: Final = 1 << 30
+_BULK_FIRST: Final = 64 << 20
+_BULK_S: Final = 4.0  #: seconds that a frame of large files should take
+_RACY_S: Final = 0.02
+_TRIES: Final = 6  #: refusals of one file before it is given up
+_IDLE_S: Final = 60.0
+_LONGEST_S: Final = 3600.0
+_BULK_MEMORY: Final = 16 << 10  #: of one file in a frame of large ones; the rest is streamed
+
+
+class Sender:
+    """What `Sync`'s two sending threads do."""
+
+    def __init__(
+        self,
+        uplink: Uplink,
+        queues: Queues,
+        books: dict[tuple[str, int], Book],
+        changed: threading.Condition,
+        *,
+        now: Callable[[], float],
+        random: Callable[[], float],
+        backoff: Backoff,
+        log: logging.Logger,
+        look_again: Callable[[Book, str], None],
+        hash_it: Callable[[Callable[[Callable[[], bool]], None]], None],
+    ) -> None:
+        self._uplink = uplink
+        self._queues = queues
+        self._books = books
+        self._changed = changed
+        self._now = now
+        self._random = random
+        self._backoff = backoff
+        self._log = log
+        self._look_again = look_again
+        self._hash_it = hash_it
+        self._preparer = Preparer(uplink)
+        self._failures = 0
+        self._not_before = float("-inf")
+        self._small_bytes = FRAME_BYTES
+        self._bulk_bytes = _BULK_FIRST
+        self._bulk_most = _BULK_MAX
+        self.trouble: str | None = None  #: why the last request failed; None: it did not
+
+    def loop(self, lane: tuple[str, ...], closing: threading.Event) -> None:
+        """Send until *closing*."""
+        while not closing.is_set():
+            if self.once(lane):
+                continue
+            with self._changed:
+                wait = self._wait_s(lane)
+                if wait > 0 and not closing.is_set():
+                    self._changed.wait(wait)
+
+    def once(self, lane: tuple[str, ...]) -> bool:
+        """Do one piece of work, if there is one."""
+        with self._changed:
+            now = self._now()
+            self._queues.due(now)
+            if self._held_back(now):
+                return False
+            book = self._to_load(now)
+            moved = None if book is not None else self._claim_moved()
+            items: list[Item] = []
+            large = "big" in lane and self._queues.any(("big",))
+            if book is None and moved is None:
+                items = self._claim(lane, now, large)
+        if book is not None:
+            self._load(book)
+        elif moved is not None:
+            self._send_moves(*moved)
+        elif items:
+            self._send(items, large)
+        else:
+            return False
+        return True
+
+    def _wait_s(self, lane: tuple[str, ...]) -> float:
+        now = self._now()
+        times = [now + _IDLE_S]
+        due = self._queues.due(now)
+        if due is not None:
+            times.append(due)
+        if self._held_back(now):
+            return max(0.001, min(*times, self._not_before) - now)
+        times += [book.not_before for book in self._books.values() if not book.loaded]
+        if self._queues.any(lane) or self._to_load(now, claim=False) or self._movable():
+            return 0.0
+        return max(0.001, min(times) - now)
+
+    def _held_back(self, now: float) -> bool:
+        # A clock that was set back must not hold us for hours.
+        return now < self._not_before <= now + _LONGEST_S
+
+    # -- the server's list -----------------------------------------------------------------------
+
+    def _to_load(self, now: float, *, claim: bool = True) -> Book | None:
+        for book in self._books.values():
+            if not book.loaded and not book.loading and book.not_before <= now:
+                book.loading = claim
+                return book
+        return None
+
+    def _load(self, book: Book) -> None:
+        try:
+            stored = dict(self._uplink.files(book.run, book.attempt))
+        except Exception as error:
+            with self._changed:
+                book.loading = False
+                self._failed(error, [book])
+            return
+        with self._changed:
+            self._went_well([book])
+            if book.reload:  # something became unknown while the list was on its way
+                book.reload = book.loading = False
+                return
+            for entry in book.load(stored):
+                self._queues.route(book, entry)
+            self._changed.notify_all()
+
+    # -- what is gone or renamed -----------------------------------------------------------------
+
+    def _movable(self) -> Book | None:
+        """Return an attempt with something gone or replaced, or stored and no longer there."""
+        for book in self._queues.moved.values():
+            if book.loaded:
+                return book
+        for book in self._books.values():
+            if book.leftovers():
+                return book
+        return None
+
+    def _claim_moved(self) -> tuple[Book, list[tuple[Entry, Entry]], list[Entry], list[str]] | None:
+        book = self._movable()
+        if book is None:
+            return None
+        can = self._uplink.operations
+        pairs = [pair for pair in book.renames()[: FRAME_FILES // 2] if "rename" in can]
+        paired = {entry.relative for pair in pairs for entry in pair}
+        gone: list[Entry] = []
+        for relative in list(book.moved):
+            entry = book.entries[relative]
+            if relative in paired:
+                continue
+            if entry.stamp is not None or "remove" not in can:
+                # Replaced: compared like any other. Gone, and the wire cannot say so: dropped.
+                book.moved.pop(relative)
+                if entry.stamp is None:
+                    book.forget(entry)
+                else:
+                    self._queues.enqueue(book, entry)
+            elif len(gone) < FRAME_FILES:
+                gone.append(entry)
+        leftovers = book.leftovers()[:FRAME_FILES]
+        for path in leftovers:
+            book.strangers.pop(path)
+        if "remove" not in can:
+            leftovers = []
+        if not book.moved:
+            self._queues.moved.pop(book.key, None)
+        if not (pairs or gone or leftovers):
+            return None
+        for entry in {id(entry): entry for pair in pairs for entry in pair}.values():
+            self._fly(book, entry)
+        for entry in gone:
+            self._fly(book, entry)
+        return book, pairs, gone, leftovers
+
+    def _fly(self, book: Book, entry: Entry) -> None:
+        self._queues.out(book, entry)
+        entry.in_flight = True
+        book.busy += 1
+
+    def _send_moves(
+        self,
+        book: Book,
+        pairs: Sequence[tuple[Entry, Entry]],
+        gone: Sequence[Entry],
+        leftovers: Sequence[str],
+    ) -> None:
+        run, attempt = book.key
+        removes = [entry.path for entry in gone] + list(leftovers)
+        # A target that holds something and is not moved away itself has to make room.
+        sources = {source.relative for source, _ in pairs}
+        room = [
+            target.path
+            for _, target in pairs
+            if target.known is not None and target.relative not in sources
+        ]
+        ops = [SyncOp(run, attempt, path, "remove") for path in removes + room]
+        ops += [
+            SyncOp(run, attempt, source.path, "rename", to=target.path) for source, target in pairs
+        ]
+        touched = [*gone, *(entry for pair in pairs for entry in pair)]
+        try:
+            results = self._uplink.send([Outgoing(op) for op in ops])
+        except Exception as error:
+            with self._changed:
+                if leftovers:
+                    book.loaded = False
+                self._lose([(book, entry) for entry in touched])
+                self._failed(error, [book])
+            return
+        with self._changed:
+            self._went_well([book])
+            self._settle_moves(book, pairs, gone, leftovers, results)
+            for entry in touched:
+                self._queues.landed(book, entry)
+            for entry in touched:
+                if book.entries.get(entry.relative) is entry:
+                    self._queues.route(book, entry)
+            self._changed.notify_all()
+
+    def _settle_moves(
+        self,
+        book: Book,
+        pairs: Sequence[tuple[Entry, Entry]],
+        gone: Sequence[Entry],
+        leftovers: Sequence[str],
+        results: Sequence[SyncResult],
+    ) -> None:
+        """Take the results: of the removed files, of what made room, of the renames."""
+        for entry, result in zip(gone, results, strict=False):
+            entry.known = None
+            entry.sealed = None
+            entry.lost = result.error is not None
+        if any(result.error for result in results[: len(gone) + len(leftovers)]):
+            book.loaded = False
+        moves = results[len(results) - len(pairs) :]
+        known = {source.relative: source.known for source, _ in pairs}
+        targets = {target.relative for _, target in pairs}
+        for (source, target), result in zip(pairs, moves, strict=True):
+            if result.error is not None:
+                source.lost = target.lost = True
+                continue
+            if source.relative not in targets:
+                source.known = None
+            source.sealed = source.digest = None
+            moved = known[source.relative]
+            target.known = replace(moved, sealed=None) if moved is not None else None
+            target.sealed = target.digest = None
+            target.doubt = source.doubt
+            source.doubt = False
+
+    # -- bytes -----------------------------------------------------------------------------------
+
+    def _claim(self, lane: tuple[str, ...], now: float, large: bool) -> list[Item]:
+        budget = self._bulk_bytes if large else self._small_bytes
+        items = []
+        for book, entry in self._queues.take(lane, most=FRAME_FILES, budget=budget):
+            stamp = entry.stamp
+            if book.finishing is not None and stamp is not None and racy(stamp, now, _RACY_S):
+                # What is sealed must not be able to change under an equal stamp.
+                self._queues.landed(book, entry)
+                self._queues.postpone(book, entry, stamp.ctime_ns / 1e9 + _RACY_S)
+                continue
+            items.append((book, entry))
+        return items
+
+    def _send(self, items: Sequence[Item], large: bool) -> None:
+        start = time.perf_counter()
+        parts: list[Prepared] = []
+        try:
+            left, memory = (self._bulk_bytes, _BULK_MEMORY) if large else (self._small_bytes, SMALL)
+            for book, entry in items:
+                part = self._preparer.prepare(
+                    book, entry, budget=left, memory=memory, now=self._now()
+                )
+                left = max(SMALL, left - part.count)
+                parts.append(part)
+            batch = [item for part in parts for item in part.ops]
+            hashing = [part for part in parts if part.hash_it]
+            self._start_hashing(hashing)
+            results = self._uplink.send(batch) if batch else []
+        except Exception as error:
+            with self._changed:
+                self._lose(items)
+                self._failed(error, list({id(book): book for book, _ in items}.values()))
+            return
+        took = time.perf_counter() - start
+        with self._changed:
+            if batch:
+                self._went_well(part.book for part in parts)
+                self._measured(sum(part.count for part in parts), took)
+            at = 0
+            for part in parts:
+                mine = results[at : at + len(part.ops)]
+                at += len(part.ops)
+                self._settle(part, mine, took)
+            self._changed.notify_all()
+
+    def _settle(self, part: Prepared, results: Sequence[SyncResult], took: float) -> None:
+        book, entry, now = part.book, part.entry, self._now()
+        self._queues.landed(book, entry)
+        if part.put_off:
+            self._queues.postpone(book, entry, entry.compare_after)
+            return
+        if part.problem is not None:
+            self._unreadable(part, now)
+            return
+        if part.changed:
+            self._look_again(book, entry.relative)
+            if not part.ops:
+                # Nothing was sent: the next look routes it, and this makes sure there is one.
+                self._queues.postpone(book, entry, now + _RACY_S)
+                return
+        if settle(part, results, now, took):
+            self._queues.route(book, entry)
+            return
+        book.reload = book.reload or (entry.lost and book.loading)
+        error = next(result.error for result in results if result.error is not None)
+        if error not in PASSING and entry.tries >= _TRIES and book.finishing is not None:
+            entry.given_up = True
+            entry.lost = False
+            self._log.error("not delivered: %s", entry.problem)
+        elif entry.tries > 1:
+            wait = self._backoff.wait(entry.tries - 1, random=self._random)
+            self._queues.postpone(book, entry, now + wait)
+        else:
+            self._queues.route(book, entry)
+
+    def _unreadable(self, part: Prepared, now: float) -> None:
+        entry, book = part.entry, part.book
+        if entry.problem is None:
+            self._log.warning("cannot be read: %s", part.problem)
+        entry.problem = part.problem
+        entry.tries += 1
+        if book.finishing is not None and entry.tries > 2:
+            entry.given_up = True
+            return
+        wait = self._backoff.wait(entry.tries, random=self._random)
+        self._queues.postpone(book, entry, now + wait)
+
+    # -- hashing ---------------------------------------------------------------------------------
+
+    def _start_hashing(self, parts: Sequence[Prepared]) -> None:
+        """Have large files hashed beside their sending; their seal follows."""
+        for part in parts:
+            with self._changed:
+                part.entry.hashing = True
+                part.book.busy += 1
+            self._hash_it(self._hash_job(part.book, part.entry))
+
+    def _hash_job(self, book: Book, entry: Entry) -> Callable[[Callable[[], bool]], None]:
+        def job(stop: Callable[[], bool]) -> None:
+            found = digest(entry.local, stop)
+            with self._changed:
+                entry.hashing = False
+                book.busy -= 1
+                entry.digest = found
+                if found is None or found[0] != entry.stamp:
+                    self._look_again(book, entry.relative)
+                if found is None:
+                    self._queues.postpone(book, entry, self._now() + _RACY_S)
+                elif not entry.in_flight:
+                    self._queues.route(book, entry)
+                self._changed.notify_all()
+
+        return job
+
+    # -- success and failure ---------------------------------------------------------------------
+
+    def _lose(self, items: Sequence[Item]) -> None:
+        """What became of these is not known: ask before anything more of them is sent."""
+        for book, entry in items:
+            self._queues.landed(book, entry)
+            entry.lost = True
+            entry.sealed = None
+            book.reload = book.reload or book.loading
+            self._queues.route(book, entry)
+
+    def _went_well(self, books: Iterable[Book]) -> None:
+        if self._failures:
+            self._log.info("the server answers again")
+        self._failures = 0
+        self._not_before = float("-inf")
+        self.trouble = None
+        for book in books:
+            book.error, book.refusals = None, 0
+
+    def _failed(self, error: Exception, books: Sequence[Book]) -> None:
+        self._failures += 1
+        text = str(error) or type(error).__name__
+        known = isinstance(error, PhysicsRunnerError)
+        final = known and not getattr(error, "retryable", False)
+        if isinstance(error, TooLarge):
+            self._small_bytes = max(SMALL, self._small_bytes // 2)
+            self._bulk_most = max(SMALL, self._bulk_bytes // 2)
+            self._bulk_bytes = self._bulk_most
+        if not known:
+            self._log.error("sending failed", exc_info=error)
+        elif text != self.trouble:
+            self._log.warning("not sent: %s", text)
+        self.trouble = text
+        wait = self._backoff.wait(
+            self._failures, random=self._random, retry_after=getattr(error, "retry_after", None)
+        )
+        until = self._now() + wait
+        if final:
+            # An answer about these attempts; others may go on.
+            for book in books:
+                book.error = text
+                book.refusals += 1
+                book.not_before = until
+        else:
+            self._not_before = until
+        self._changed.notify_all()
+
+    def _measured(self, count: int, took: float) -> None:
+        if count >= SMALL and took > 0:
+            wanted = int(count / took * _BULK_S)
+            self._bulk_bytes = min(self._bulk_most, max(_BULK_MIN, wanted))
