@@ -1,0 +1,8 @@
+"""``python -m physicsrunner``: the whole command line."""
+
+from __future__ import annotations
+
+from physicsrunner.cli.main import main
+
+if __name__ == "__main__":
+    main()

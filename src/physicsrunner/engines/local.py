@@ -1,0 +1,245 @@
+"""
+Programs on this machine, each under a small ``/bin/sh`` shim.
+
+The shim leads a session of its own and does three things: it claims the control folder by creating
+``pid`` (only one shim ever can, so a program that was submitted twice around a kill runs once), it
+runs the program, and it writes the program's exit status to ``exit``. Programs therefore outlive
+the process that started them, and any later process can go on with them.
+
+Promises are those of `base`. Besides: the native id holds pid, start time, boot and control folder.
+A program's exit status over 128 is the shell's word for a signal (137 is -9); a program that
+itself exits with 129 to 192 cannot be told from one that was killed.
+
+It never changes this process: no signal handlers, no waiting for children that are not its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from physicsrunner.engines.base import EngineStatus, NativeId, Phase, Program
+from physicsrunner.engines.processes import (
+    ProcessId,
+    is_alive,
+    kill_tagged,
+    parse_process_id,
+    signal_group,
+    tagged,
+    wait_ended,
+)
+from physicsrunner.errors import ConfigError, PhysicsRunnerError, StorageFull
+
+#: Inherited by whatever a program starts: how orphans are found. Nested runs are parts of it.
+TAG: Final = "PHYSICSRUNNER_ATTEMPT_ID"
+
+# $1 is the control folder. `ended` is written at first, so that a full disk cannot keep the exit
+# status from being written over it. `trap :` and not `trap ''`: what is ignored is inherited.
+_SHIM: Final = r"""
+d=$1; shift
+start() { shift 19; s=$1; }
+s=0; b=-
+if read -r line < /proc/$$/stat; then start ${line##*) }; fi
+if read -r b < /proc/sys/kernel/random/boot_id; then b=${b%"${b#????????}"}; fi
+set -C
+{ echo "$$ $s $b" > "$d/pid"; } 2> /dev/null || exit 125
+set +C
+echo "          " > "$d/ended"
+trap : TERM INT HUP
+"$@"
+c=$?
+echo "$c" 1<> "$d/ended"
+mv -f "$d/ended" "$d/exit"
+exit $c
+"""
+_CLAIM_S: Final = 10.0  # until a shim that was started has claimed its folder
+
+
+class LocalEngine:
+    """Run programs on this machine. Safe to use from many threads."""
+
+    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._sleep = sleep
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._guard = threading.Lock()
+
+    def submit(self, program: Program) -> NativeId:
+        """
+        Start *program*; return its native id.
+
+        If the control folder has been claimed already (by a submit whose caller was killed), the
+        program that runs or ran there is returned and nothing is started twice.
+
+        Raises
+        ------
+        ConfigError
+            The working directory is missing, or the shim cannot be started.
+        StorageFull
+            The control folder cannot be written.
+        """
+        claimed = self.find(program.control)
+        if claimed is not None:
+            return claimed
+        program.control.mkdir(parents=True, exist_ok=True)
+        outer, _, tag = program.environment.get(TAG, "").rpartition("/")
+        # What an earlier submit wrote counts: its shim may be on its way, under that tag.
+        tag = _write_once(program.control / "tag", tag or uuid.uuid4().hex)
+        whole = f"{outer}/{tag}" if outer else tag
+        child = self._start(program, {**program.environment, TAG: whole})
+        with self._guard:
+            self._children[child.pid] = child
+        return self._await_claim(program.control, child)
+
+    def find(self, control: Path) -> NativeId | None:
+        """Return the id of the program that has claimed *control*, or None."""
+        process = _read_pid(control)
+        return None if process is None else _native_id(process, control)
+
+    def poll(self, ids: Collection[NativeId]) -> Mapping[NativeId, EngineStatus]:
+        """Say how all *ids* are doing."""
+        return {native_id: self._status(native_id) for native_id in ids}
+
+    def wait(self, native_id: NativeId, timeout: float) -> EngineStatus:
+        """Wait until the program has ended, *timeout* seconds at most; return how it is doing."""
+        process, _ = _parse(native_id)
+        wait_ended(process, timeout, self._sleep)
+        return self._status(native_id)
+
+    def terminate(self, native_id: NativeId) -> None:
+        """Send SIGTERM to the program's process group. Silent when it has ended."""
+        process, _ = _parse(native_id)
+        signal_group(process, signal.SIGTERM)
+
+    def cancel(self, native_id: NativeId) -> None:
+        """
+        End the program now, with everything it started, wherever that has moved to.
+
+        Its group is killed but for the shim, which then still writes the exit status.
+        """
+        process, control = _parse(native_id)
+        tag = _read(control / "tag")
+        if tag:
+            self._kill_all_but_shim(process, tag)
+        if is_alive(process) and not wait_ended(process, 1.0, self._sleep):
+            signal_group(process, signal.SIGKILL)
+            wait_ended(process, 2.0, self._sleep)
+        elif not is_alive(process):
+            signal_group(process, signal.SIGKILL)
+        if tag:
+            kill_tagged(TAG, tag, self._sleep)
+        self._reap()
+
+    def _start(self, program: Program, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        argv = ["/bin/sh", "-c", _SHIM, "physicsrunner-shim", str(program.control), *program.argv]
+        try:
+            with program.stdout.open("ab") as out, program.stderr.open("ab") as err:
+                return subprocess.Popen(
+                    argv,
+                    cwd=program.cwd,
+                    env=dict(environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT if program.stderr == program.stdout else err,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise ConfigError(f"cannot start {program.argv[0]!r}: {error}") from error
+
+    def _await_claim(self, control: Path, child: subprocess.Popen[bytes]) -> NativeId:
+        step, waited = 0.0005, 0.0
+        while waited < _CLAIM_S:
+            found = self.find(control)
+            if found is not None:
+                return found
+            if child.poll() is not None:
+                break
+            self._sleep(step)
+            waited += step
+            step = min(step * 1.5, 0.02)
+        found = self.find(control)
+        if found is not None:
+            return found
+        raise StorageFull(f"the shim could not write its pid to {control}")
+
+    def _status(self, native_id: NativeId) -> EngineStatus:
+        process, control = _parse(native_id)
+        code = _exit_code(control)
+        if code is not None:
+            self._reap()
+            return EngineStatus(Phase.ENDED, code)
+        if is_alive(process):
+            return EngineStatus(Phase.RUNNING)
+        self._reap()
+        # Once more: it may have ended between the two questions.
+        code = _exit_code(control)
+        if code is not None:
+            return EngineStatus(Phase.ENDED, code)
+        return EngineStatus(Phase.LOST)
+
+    def _kill_all_but_shim(self, shim: ProcessId, tag: str) -> None:
+        for _ in range(50):
+            found = [process for process in tagged(TAG, tag) if process.pid != shim.pid]
+            if not found:
+                return
+            for process in found:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(process.pid, signal.SIGKILL)
+            self._sleep(0.01)
+
+    def _reap(self) -> None:
+        """Collect children that have ended, so that they do not stay as zombies."""
+        with self._guard:
+            for pid, child in list(self._children.items()):
+                if child.poll() is not None:
+                    del self._children[pid]
+
+
+def _native_id(process: ProcessId, control: Path) -> NativeId:
+    return NativeId(f"{process.pid}:{process.start}:{process.boot}:{control}")
+
+
+def _parse(native_id: NativeId) -> tuple[ProcessId, Path]:
+    try:
+        pid, start, boot, control = native_id.split(":", 3)
+        return ProcessId(int(pid), int(start), boot), Path(control)
+    except ValueError:
+        raise PhysicsRunnerError(f"{native_id!r} is not an id of the local engine") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _read_pid(control: Path) -> ProcessId | None:
+    text = _read(control / "pid")
+    # Without its line end the write may be torn: it is on its way.
+    return parse_process_id(text) if text.endswith("\n") else None
+
+
+def _exit_code(control: Path) -> int | None:
+    words = _read(control / "exit").split()
+    if not words or not words[0].isdigit():
+        return None
+    code = int(words[0])
+    return 128 - code if 128 < code <= 128 + 64 else code
+
+
+def _write_once(path: Path, text: str) -> str:
+    """Write *text* unless the file has content; return what it has."""
+    try:
+        if not _read(path):
+            path.write_text(text, "utf-8")
+        return _read(path) or text
+    except OSError as error:
+        raise StorageFull(f"cannot write {path}: {error}") from error

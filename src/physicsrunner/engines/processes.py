@@ -1,0 +1,206 @@
+"""
+Facts about processes of this machine, read from ``/proc``.
+
+Promises: a process is named by pid, start time and boot, so that a recycled pid is never taken for
+the one that was meant; a zombie counts as ended, because whoever should reap it may be late by
+seconds. Where there is no ``/proc`` the start time is 0 and the pid alone decides.
+
+Nothing here ever signals the calling process.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_PROC = Path("/proc")
+_ENDED_STATES = frozenset({"Z", "X", "x"})
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """One process, for ever: pids are used again, start times within one boot are not."""
+
+    pid: int
+    start: int  #: clock ticks since boot (field 22 of /proc/PID/stat); 0: not known
+    boot: str  #: the first 8 characters of the boot's id; "-": not known
+
+    def __str__(self) -> str:
+        return f"{self.pid} {self.start} {self.boot}"
+
+
+def parse_process_id(text: str) -> ProcessId | None:
+    """Read what `ProcessId` prints as; None if *text* is not that (a torn write)."""
+    words = text.split()
+    if len(words) < 3 or not words[0].isdigit() or not words[1].isdigit():
+        return None
+    return ProcessId(int(words[0]), int(words[1]), words[2])
+
+
+@cache
+def boot_id() -> str:
+    """Return the first 8 characters of this boot's id, or ``-``."""
+    try:
+        return (_PROC / "sys/kernel/random/boot_id").read_text("ascii")[:8]
+    except OSError:
+        return "-"
+
+
+def own_id() -> ProcessId:
+    """Return the name of the calling process."""
+    pid = os.getpid()
+    stat = _stat(pid)
+    return ProcessId(pid, stat[1] if stat else 0, boot_id())
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Say whether exactly this process exists and has not ended (a zombie has)."""
+    if process.boot != boot_id():
+        return False
+    stat = _stat(process.pid)
+    if stat is None:
+        return not _PROC.is_dir() and _exists(process.pid)
+    state, start = stat
+    return state not in _ENDED_STATES and process.start in (0, start)
+
+
+def wait_ended(process: ProcessId, timeout: float, sleep: Callable[[float], None]) -> bool:
+    """
+    Wait until *process* has ended, *timeout* seconds at most; say whether it has.
+
+    A file descriptor of the process wakes at once (Linux 5.3); elsewhere it is looked at every
+    20 ms by *sleep*.
+    """
+    if not is_alive(process):
+        return True
+    descriptor = _open_pidfd(process.pid)
+    if descriptor is None:
+        step = min(0.02, timeout)
+        for _ in range(max(1, int(timeout / 0.02))):
+            sleep(step)
+            if not is_alive(process):
+                return True
+        return False
+    try:
+        # Looked at again: the pid may have been recycled before the descriptor was opened.
+        if not is_alive(process):
+            return True
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        return bool(poller.poll(max(0.0, timeout) * 1000.0))
+    finally:
+        os.close(descriptor)
+
+
+def signal_group(process: ProcessId, number: int) -> None:
+    """Send signal *number* to the process group that *process* leads; silent when it is gone."""
+    if process.pid <= 1 or process.boot != boot_id():
+        return
+    stat = _stat(process.pid)
+    # A zombie still holds its pid, so its group cannot be anybody else's.
+    if stat is not None and process.start not in (0, stat[1]):
+        return
+    if stat is None and _PROC.is_dir() and not _group_is_ours(process):
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def tagged(name: str, tag: str) -> Iterator[ProcessId]:
+    """
+    Yield living processes whose environment has *tag* among the ``/``-separated parts of *name*.
+
+    Programs inherit the variable, whatever group, session or parent they have moved to.
+    """
+    wanted = f"{name}=".encode()
+    mine = os.getpid()
+    for entry in _pids():
+        if entry == mine:
+            continue
+        with suppress(OSError):
+            block = (_PROC / str(entry) / "environ").read_bytes()
+            if tag.encode() not in block:
+                continue
+            values = [item for item in block.split(b"\0") if item.startswith(wanted)]
+            stat = _stat(entry)
+            if stat is None or stat[0] in _ENDED_STATES or not values:
+                continue
+            if tag.encode() in values[0][len(wanted) :].split(b"/"):
+                yield ProcessId(entry, stat[1], boot_id())
+
+
+def kill_tagged(name: str, tag: str, sleep: Callable[[float], None] = time.sleep) -> int:
+    """
+    Kill every process that carries *tag*, until none is found; return how many were killed.
+
+    Repeated, because a process may fork while it is being found.
+    """
+    killed: set[int] = set()
+    for _ in range(50):
+        found = list(tagged(name, tag))
+        if not found:
+            break
+        for process in found:
+            killed.add(process.pid)
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process.pid, signal.SIGKILL)
+        sleep(0.01)
+    return len(killed)
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """Return state and start time of *pid*, or None."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    # The name, in brackets, may hold spaces and brackets itself: count from its end.
+    words = text[text.rfind(")") + 2 :].split()
+    return (words[0], int(words[19])) if len(words) > 19 else None
+
+
+def _pids() -> Iterator[int]:
+    try:
+        for entry in os.scandir(_PROC):
+            if entry.name.isdigit():
+                yield int(entry.name)
+    except OSError:
+        return
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _group_is_ours(leader: ProcessId) -> bool:
+    """Say whether a group without its leader is still the one that *leader* had begun."""
+    for pid in _pids():
+        try:
+            if os.getpgid(pid) == leader.pid and os.getsid(pid) == leader.pid:
+                stat = _stat(pid)
+                # Its members are younger than the leader was; a pid is not recycled while a
+                # group of that number exists, so this is the same group.
+                return stat is not None and stat[1] >= leader.start
+        except OSError:
+            continue
+    return False
+
+
+def _open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None

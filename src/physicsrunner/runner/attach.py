@@ -1,0 +1,169 @@
+"""
+Joining an attempt in the work folder to its run on the server.
+
+Promises:
+
+- `attach` is answered with the attempt's lease; a run that the server does not know yet (it was
+  begun offline) is created there under its own id, with what lies in ``scripts/`` as its model.
+- The lease is kept in the control folder (mode 0600), so that a runner that was killed goes on
+  without asking anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+from physicsrunner.client.uplink import Uplink
+from physicsrunner.core.paths import check_path
+from physicsrunner.errors import InvalidRequest, NotFound, UnsafePath
+from physicsrunner.runner.context import Attempt
+from physicsrunner.runner.environment import CONFIG_NAME, write_private
+from physicsrunner.runner.fetch import Patience
+from physicsrunner.runner.workdir import WorkFolder
+from physicsrunner.wire.codec import decode, encode
+from physicsrunner.wire.documents import NATIVE
+from physicsrunner.wire.messages import LeaseGrant
+
+_SAME_TIME: Final = (1980, 1, 1, 0, 0, 0)
+
+
+def patience(attempt: Attempt, seconds: float) -> Patience:
+    """Return how tries are repeated for this attempt: *seconds* without any progress at most."""
+    clock = attempt.clock
+    return Patience(
+        now=clock.now,
+        sleep=clock.sleep,
+        random=clock.random,
+        # Whoever stops the program still wants its files delivered.
+        stopped=lambda: attempt.outcome is None and attempt.stop.asked(),
+        patience_s=seconds,
+    )
+
+
+def attach(attempt: Attempt, seconds: float) -> LeaseGrant:
+    """
+    Ask the server for this attempt, or create the run there; keep and return its lease.
+
+    Raises
+    ------
+    ServerUnavailable
+        Nobody answered within *seconds*.
+    NotFound
+        The server does not know the run, and there is nothing here to create it from.
+    """
+    uplink = attempt.uplink
+    if uplink is None:
+        raise InvalidRequest("there is no server to attach to")
+    try:
+        grant = patience(attempt, seconds).repeat(
+            lambda: uplink.attempt(attempt.run, attempt.number)
+        )
+    except NotFound:
+        if attempt.config.wire != NATIVE or not attempt.main_script.is_file():
+            raise
+        attempt.log.info("the server does not know the run: creating it there")
+        grant = patience(attempt, seconds).repeat(lambda: _claim(attempt, uplink))
+    take_grant(attempt, grant)
+    return attempt.grant or grant
+
+
+def take_grant(attempt: Attempt, grant: LeaseGrant) -> None:
+    """Make *grant* the attempt's lease, and keep it for a restart."""
+    if not grant.token:
+        grant = replace(grant, token=attempt.config.token or "")
+    attempt.grant = grant
+    attempt.number = grant.attempt
+    if grant.run != attempt.run:  # on the PhysicsWorks wire the server names the run
+        attempt.run = grant.run
+    attempt.reporter.rename(attempt.run, attempt.number)
+    attempt.log_file.secrets.add(grant.token)
+    attempt.journal.note("named", run=grant.run, name=grant.name)
+    set_token(attempt, grant.token)
+
+
+def set_token(attempt: Attempt, token: str) -> None:
+    """Use *token* from now on, here and in main.py's configuration at the next start."""
+    setter = getattr(attempt.uplink, "set_token", None)
+    if token and setter is not None:
+        setter(token)
+        attempt.log_file.secrets.add(token)
+    if attempt.grant is not None:
+        attempt.grant = replace(attempt.grant, token=token or attempt.grant.token)
+        write_private(_kept(attempt.folder), json.dumps(encode(attempt.grant)))
+
+
+def kept_grant(folder: WorkFolder, run: str) -> LeaseGrant | None:
+    """Return the lease that an earlier runner kept, if it is of *run*."""
+    try:
+        grant = decode(LeaseGrant, json.loads(_kept(folder).read_text("utf-8")))
+    except (OSError, ValueError, InvalidRequest):
+        return None
+    return grant if grant.run == run else None
+
+
+def _kept(folder: WorkFolder) -> Path:
+    return folder.control / "lease.json"
+
+
+def _claim(attempt: Attempt, uplink: Uplink) -> LeaseGrant:
+    """Create the run from the work folder; a repeat is answered with the same lease."""
+    native = cast("Any", uplink)  # only the native wire creates runs under ids of ours
+    bundle = attempt.folder.control / "bundle.zip"
+    pack_scripts(attempt.folder.scripts, bundle)
+    try:
+        model = native.upload_bundle(bundle, attempt.name)
+    finally:
+        bundle.unlink(missing_ok=True)
+    request: dict[str, Any] = {
+        "id": attempt.run,
+        "model_id": model["id"],
+        "model_version": model.get("version"),
+        "name": attempt.name,
+        "parameters": {"inputs": dict(_parameters(attempt))},
+        "claim": {"agent": socket.gethostname()},
+    }
+    return cast("LeaseGrant", native.claim(request))
+
+
+def _parameters(attempt: Attempt) -> dict[str, Any]:
+    try:
+        given = json.loads((attempt.folder.inputs / "parameters.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        given = attempt.config.parameters
+    return dict(given) if isinstance(given, dict) else dict(attempt.config.parameters)
+
+
+def pack_scripts(scripts: Path, target: Path) -> None:
+    """Zip what is in ``scripts/``, but not config.json (it holds a token) and byte code."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
+        for path in _model_files(scripts):
+            name = path.relative_to(scripts).as_posix()
+            entry = zipfile.ZipInfo(name, _SAME_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (0o100755 if os.access(path, os.X_OK) else 0o100644) << 16
+            with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as out:
+                while data := source.read(1 << 20):
+                    out.write(data)
+
+
+def _model_files(scripts: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(scripts):
+        folders[:] = sorted(f for f in folders if f != "__pycache__" and not f.startswith("."))
+        for name in sorted(files):
+            path = Path(folder) / name
+            if name.startswith(".") or name.endswith(".pyc") or not path.is_file():
+                continue
+            if path == scripts / CONFIG_NAME:
+                continue
+            try:
+                check_path(path.relative_to(scripts).as_posix())
+            except UnsafePath:
+                continue
+            yield path

@@ -1,0 +1,105 @@
+"""
+The cache of inputs, by content: a sweep of a thousand runs fetches its mesh once.
+
+Promises:
+
+- A file is found only under the SHA-256 of its content. Cached files carry a fixed modification
+  time: one that was changed (through a hard link, by a program that edits its inputs) is noticed
+  and dropped, never handed out.
+- Safe for any number of processes at once: files appear whole, by rename, and one that vanishes
+  meanwhile is a miss.
+- It stays below its size: those used longest ago go first.
+
+A cache that cannot be written is no cache, never an error.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+DEFAULT_SIZE: Final = 20 * 1024**3  # bytes
+_MARK_NS: Final = 1_000_000_000 * 10**9  # the modification time of every cached file
+_LINK_FROM: Final = 64 * 1024**2  # smaller files are copied: a copy cannot be spoilt by others
+
+
+def default_folder(environment: dict[str, str] | os._Environ[str] | None = None) -> Path:
+    """Return ``~/.cache/physicsrunner/inputs`` (below ``XDG_CACHE_HOME`` where that is set)."""
+    base = (os.environ if environment is None else environment).get("XDG_CACHE_HOME", "")
+    root = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
+    return root / "physicsrunner" / "inputs"
+
+
+class InputCache:
+    """Files by SHA-256 below *folder*, at most *limit* bytes of them."""
+
+    def __init__(
+        self, folder: Path, *, limit: int = DEFAULT_SIZE, now: Callable[[], float]
+    ) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._now = now
+
+    def get(self, sha256: str, size: int, target: Path) -> bool:
+        """Put the file with this content at *target*; False if it is not here."""
+        cached = self._path(sha256)
+        try:
+            found = cached.stat()
+            if found.st_mtime_ns != _MARK_NS or found.st_size != size:
+                cached.unlink()
+                return False
+            os.utime(cached, ns=(int(self._now() * 1e9), _MARK_NS))
+            self._place(cached, target)
+        except OSError:
+            return False
+        return True
+
+    def put(self, sha256: str, source: Path) -> None:
+        """Keep *source*, whose SHA-256 the caller has just verified."""
+        cached = self._path(sha256)
+        with suppress(OSError):
+            if source.stat().st_size > self._limit or cached.exists():
+                return
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            self._place(source, cached)
+            os.utime(cached, ns=(int(self._now() * 1e9), _MARK_NS))
+            self._shrink()
+
+    def _place(self, source: Path, target: Path) -> None:
+        """Make *target* appear whole: a link for a large file where one can be made, or a copy."""
+        temporary = target.with_name(f".{uuid.uuid4().hex}.part")
+        try:
+            if source.stat().st_size < _LINK_FROM or not _link(source, temporary):
+                shutil.copyfile(source, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / sha256
+
+    def _shrink(self) -> None:
+        files = []
+        for path in self._folder.glob("??/*"):
+            with suppress(OSError):
+                found = path.stat()
+                files.append((found.st_atime_ns, found.st_size, path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files, key=lambda item: item[0]):
+            if total <= self._limit:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,152 @@
+"""
+Bringing an attempt to its server: all files sealed, the outcome reported.
+
+Promises:
+
+- What cannot be delivered stays in the work folder and changes nothing of the outcome;
+  `deliver_folder` (``physicsrunner sync WORKDIR``) delivers it later, any number of times, also
+  from a work folder that never had a server.
+- The outcome is reported after the files are sealed; a run that did not complete is reported also
+  when its files are still on the way.
+- A lost lease is reported by nobody: its files are sent, its state is another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from physicsrunner.client.uplink import Uplink
+from physicsrunner.core.stages import Stage
+from physicsrunner.core.state import RunState
+from physicsrunner.errors import PhysicsRunnerError
+from physicsrunner.runner.attach import attach, patience
+from physicsrunner.runner.context import LEASE_LOST, Attempt
+from physicsrunner.runner.result import Delivery
+from physicsrunner.runner.stages.watch import Watchers
+from physicsrunner.wire.messages import Report, ReportAnswer
+
+if TYPE_CHECKING:
+    from physicsrunner.runner.sync import Sync
+
+#: Seconds without contact until the last upload is left for later.
+TIMEOUT_S: Final = 180.0
+#: The same, where the server had not answered at the start either.
+UNREACHED_S: Final = 5.0
+_ROUNDS: Final = 4  # files may appear between the last scan and the report
+
+
+def deliver_attempt(attempt: Attempt) -> Delivery:
+    """Send and seal every file, report the outcome; the answer says what is still to do."""
+    try:
+        delivery = _deliver(attempt)
+    except (PhysicsRunnerError, OSError) as error:
+        attempt.log.warning("not delivered: %s", error)
+        delivery = Delivery(delivered=False, error=str(error))
+    attempt.delivery = delivery
+    if delivery.delivered:
+        attempt.journal.note("delivered", files=delivery.files, bytes=delivery.bytes)
+    return delivery
+
+
+def _deliver(attempt: Attempt) -> Delivery:
+    uplink = attempt.uplink
+    if uplink is None:
+        return Delivery(delivered=False, error="no server is configured")
+    timeout = attempt.config.deliver_timeout_s
+    if attempt.grant is None:
+        attach(attempt, UNREACHED_S if timeout is None else timeout)
+    timeout = TIMEOUT_S if timeout is None else timeout
+    _note_final(attempt)
+    if not attempt.plan.upload:
+        _report(attempt, uplink, timeout)
+        return Delivery(delivered=False, error="sending files was skipped")
+    if attempt.watchers is None:
+        attempt.watchers = Watchers(attempt)
+    attempt.watchers.attached()
+    return _finish(attempt, uplink, timeout)
+
+
+def _finish(attempt: Attempt, uplink: Uplink, timeout: float) -> Delivery:
+    sync = attempt.watchers.sync if attempt.watchers else None
+    assert sync is not None  # noqa: S101 (`attached` made it)
+    delivery = Delivery(delivered=False)
+    for _ in range(_ROUNDS):
+        delivery = _send_all(attempt, sync, timeout)
+        for path, reason in delivery.skipped:
+            attempt.warn(f"{path} was not sent: {reason}")
+        completed = attempt.outcome is not None and attempt.outcome.state is RunState.COMPLETED
+        if not delivery.delivered and completed:
+            return delivery
+        answer = _report(attempt, uplink, timeout)
+        if answer is None or answer.error != "not_sealed":
+            break
+        attempt.log.info("not all files are sealed yet: %s", ", ".join(answer.unsealed[:10]))
+    else:
+        return replace(delivery, delivered=False, error="the server misses sealed files")
+    return delivery
+
+
+def _send_all(attempt: Attempt, sync: Sync, timeout: float) -> Delivery:
+    """Finish the files; given up when *timeout* seconds bring no byte further, not before."""
+    while True:
+        before = sync.status(attempt.run, attempt.number).bytes_sent
+        delivery = sync.finish(attempt.run, attempt.number, timeout=timeout)
+        if delivery.delivered or timeout <= 0:
+            return delivery
+        if sync.status(attempt.run, attempt.number).bytes_sent <= before:
+            return delivery
+
+
+def _note_final(attempt: Attempt) -> None:
+    """From here on the log is a sealed file: later lines go where nothing is sent from."""
+    attempt.log.info("sending what is left")
+    attempt.log_file.open(attempt.folder.control / "runner-late.log")
+
+
+def _report(attempt: Attempt, uplink: Uplink, timeout: float) -> ReportAnswer | None:
+    """Report the outcome, with whatever was not reported before it; None: nothing to report."""
+    pending = attempt.reporter.close()
+    outcome = attempt.outcome
+    error = outcome.error if outcome else None
+    if outcome is None or (error is not None and error.code == LEASE_LOST):
+        return None
+    reports = _states_before(attempt, pending)
+    reports.append(
+        Report(
+            attempt.run,
+            attempt.number,
+            state=outcome.state,
+            stage=Stage.POSTPROCESS.value,
+            progress=100.0 if outcome.state is RunState.COMPLETED else None,
+            exit_code=outcome.exit_code,
+            error=error,
+            results=list(attempt.results),
+            time=outcome.time,
+        )
+    )
+    answers = patience(attempt, timeout).repeat(lambda: uplink.report(reports))
+    answer: ReportAnswer = answers[-1]
+    if answer.error == "not_sealed":
+        return answer
+    if answer.error is not None:
+        attempt.warn(f"the server did not take the outcome: {answer.detail or answer.error}")
+    attempt.journal.note("reported", answer=answer.error)
+    return answer
+
+
+def _states_before(attempt: Attempt, pending: Iterable[Report]) -> list[Report]:
+    """Return what must be known before the outcome: that it ran, and how far it had come."""
+    reports = [
+        replace(report, run=attempt.run, attempt=attempt.number)
+        for report in pending
+        if report.state is None
+    ]
+    if attempt.history.started is None:
+        return reports
+    # Repeated without need at most: a run that runs already takes this as success.
+    running = Report(
+        attempt.run, attempt.number, state=RunState.RUNNING, time=attempt.history.started
+    )
+    return [running, *reports]

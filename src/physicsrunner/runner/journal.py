@@ -1,0 +1,192 @@
+"""
+The journal of an attempt: what is done, one JSON object a line, only ever appended to.
+
+Promises:
+
+- What `note` wrote is on disk when it returns (unless ``sync=False``), so that a runner that was
+  killed, or whose machine lost power, goes on where it was.
+- A torn last line, of a write that a kill cut, is as if it had not been written; the next line is
+  written after a line end of its own.
+- `read` never fails on what it does not understand: unknown events are of a newer version.
+
+It holds no token and no secret.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from physicsrunner.core.stages import Stage
+from physicsrunner.core.state import RunState
+from physicsrunner.errors import InvalidRequest, StorageFull
+from physicsrunner.wire.codec import decode, encode
+from physicsrunner.wire.messages import Failure
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the program ended; it stands from then on, whatever becomes of its files."""
+
+    state: RunState
+    exit_code: int | None = None
+    error: Failure | None = None
+    time: float | None = None  #: POSIX seconds
+
+
+@dataclass(frozen=True)
+class History:
+    """What a journal says."""
+
+    run: str | None = None
+    attempt: int | None = None
+    begun: float | None = None  #: POSIX seconds; when the attempt began the first time
+    stages: dict[Stage, float] = field(default_factory=dict)  #: seconds of each stage that is done
+    program: str | None = None  #: native id
+    started: float | None = None  #: POSIX seconds; when the program was started
+    stop_reason: str | None = None  #: cancelled, timeout, lease_lost
+    stop_time: float | None = None
+    outcome: Outcome | None = None
+    reported: bool = False  #: the server knows the outcome
+    finished: bool = False  #: the last stage is done
+    delivered: bool = False  #: all files are sealed on the server, and it knows the outcome
+    wire: str | None = None
+    name: str | None = None
+    named: bool = False  #: the server knows the run under this id
+
+
+class Journal:
+    """Append to and read the journal at *path*. One runner at a time (`lock`)."""
+
+    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+        self._path = path
+        self._now = now
+
+    def note(self, event: str, *, sync: bool = True, **fields: Any) -> None:
+        """
+        Append one event with the present time.
+
+        Raises
+        ------
+        StorageFull
+            It cannot be written.
+        """
+        record = {"event": event, "time": self._now(), **encode(fields)}
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            self._append(line, sync)
+        except OSError as error:
+            raise StorageFull(f"cannot write {self._path}: {error}") from error
+
+    def read(self) -> History:
+        """Return what the journal says; an empty history where there is none."""
+        history = History()
+        for record in self._records():
+            history = _apply(history, record)
+        return history
+
+    def set_aside(self) -> None:
+        """Rename the journal of a finished attempt, so that the next one begins anew."""
+        for number in range(1, 1_000_000):
+            aside = self._path.with_name(f"journal.{number}.jsonl")
+            if not aside.exists():
+                self._path.rename(aside)
+                return
+
+    def _append(self, line: bytes, sync: bool) -> None:
+        fresh = not self._path.exists()
+        with self._path.open("a+b") as file:
+            if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+                line = b"\n" + line
+            file.write(line)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        if fresh and sync:
+            _sync_folder(self._path.parent)
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        for line in data.split(b"\n"):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and isinstance(record.get("event"), str):
+                yield record
+
+
+def _apply(history: History, record: dict[str, Any]) -> History:
+    handler = _EVENTS.get(record["event"])
+    try:
+        return history if handler is None else handler(history, record)
+    except (KeyError, ValueError, TypeError, InvalidRequest):
+        return history
+
+
+def _begun(history: History, record: dict[str, Any]) -> History:
+    return replace(
+        history,
+        run=record["run"],
+        attempt=record["attempt"],
+        begun=history.begun or record["time"],
+        wire=record.get("wire"),
+        name=record.get("name") or history.name,
+    )
+
+
+def _named(history: History, record: dict[str, Any]) -> History:
+    return replace(history, run=record["run"], name=record.get("name") or history.name, named=True)
+
+
+def _stage_done(history: History, record: dict[str, Any]) -> History:
+    stages = {**history.stages, Stage(record["stage"]): float(record["seconds"])}
+    return replace(history, stages=stages)
+
+
+def _outcome(history: History, record: dict[str, Any]) -> History:
+    error = record.get("error")
+    outcome = Outcome(
+        state=RunState(record["state"]),
+        exit_code=record.get("exit_code"),
+        error=decode(Failure, error) if error else None,
+        time=record["time"],
+    )
+    return replace(history, outcome=outcome, reported=False, delivered=False)
+
+
+_EVENTS: dict[str, Callable[[History, dict[str, Any]], History]] = {
+    "begun": _begun,
+    "named": _named,
+    "stage_done": _stage_done,
+    "program": lambda history, record: replace(
+        history, program=record["native_id"], started=record["started"]
+    ),
+    "stopping": lambda history, record: replace(
+        history, stop_reason=record["reason"], stop_time=record["time"]
+    ),
+    "again": lambda history, record: replace(
+        history,
+        stages={k: v for k, v in history.stages.items() if k.value not in record["stages"]},
+        finished=False,
+    ),
+    "outcome": _outcome,
+    "reported": lambda history, _: replace(history, reported=True),
+    "delivered": lambda history, _: replace(history, delivered=True),
+    "finished": lambda history, _: replace(history, finished=True),
+}
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

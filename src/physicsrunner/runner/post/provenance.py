@@ -1,0 +1,150 @@
+"""
+Where a run's results come from: metadata/provenance.json and metadata/run_metadata.json.
+
+They say enough to do the run again and to see that it was the same: interpreter, platform,
+packages, the command, hashes of scripts and inputs, times. Never a token, never the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+from physicsrunner import __version__
+from physicsrunner.core.paths import printable
+from physicsrunner.runner.context import Attempt
+from physicsrunner.runner.environment import CONFIG_NAME
+from physicsrunner.runner.result import StageTime
+
+_HASHED_FILES: Final = 10_000  # more than that are counted, not hashed
+_HASHED_BYTES: Final = 4 * 1024**3
+
+
+def write(attempt: Attempt, stages: Sequence[StageTime]) -> None:
+    """Write both files."""
+    folder = attempt.folder.metadata
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "provenance.json", provenance(attempt))
+    _write(folder / "run_metadata.json", metadata(attempt, stages))
+
+
+def provenance(attempt: Attempt) -> dict[str, Any]:
+    """Return what the run was made from."""
+    folder = attempt.folder
+    document: dict[str, Any] = {
+        "run": attempt.run,
+        "attempt": attempt.number,
+        "physicsrunner": __version__,
+        "python": {"version": platform.python_version(), "executable": sys.executable},
+        "platform": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "processors": os.cpu_count(),
+            "node": platform.node(),
+        },
+        "packages": packages(),
+        "argv": [
+            sys.executable,
+            str(attempt.main_script),
+            f"--inputsPath={folder.inputs}",
+            f"--outputsPath={folder.outputs}",
+            f"--rawPath={folder.raw}",
+        ],
+        "scripts": hashes(folder.scripts),
+        "inputs": hashes(folder.inputs),
+        "raw": hashes(folder.raw),
+    }
+    if attempt.grant is not None and attempt.grant.bundle is not None:
+        document["model"] = {
+            "id": attempt.grant.bundle.model,
+            "version": attempt.grant.bundle.version,
+        }
+    return document
+
+
+def metadata(attempt: Attempt, stages: Sequence[StageTime]) -> dict[str, Any]:
+    """Return what became of the run."""
+    outcome, history = attempt.outcome, attempt.history
+    document: dict[str, Any] = {
+        "run": attempt.run,
+        "attempt": attempt.number,
+        "name": attempt.name,
+        "begun": _time(history.begun),
+        "started": _time(history.started),
+        "ended": _time(outcome.time if outcome else None),
+        "stages": {stage.stage: round(stage.seconds, 6) for stage in stages if not stage.skipped},
+        "warnings": list(attempt.warnings),
+    }
+    if outcome is not None:
+        document["state"] = outcome.state.value
+        document["exit_code"] = outcome.exit_code
+        if outcome.error is not None:
+            document["error"] = {"code": outcome.error.code, "message": outcome.error.message}
+    return document
+
+
+def packages() -> dict[str, str]:
+    """Return the installed packages by name."""
+    from importlib import metadata as installed
+
+    found: dict[str, str] = {}
+    for distribution in installed.distributions():
+        # The folder's name tells both; reading every METADATA file takes ten times as long.
+        stem = getattr(getattr(distribution, "_path", None), "stem", "")
+        name, dash, version = stem.partition("-")
+        if not dash:
+            name, version = distribution.metadata["Name"] or "", distribution.version
+        if name:
+            found.setdefault(name.replace("_", "-").lower(), version)
+    return dict(sorted(found.items()))
+
+
+def hashes(folder: Path) -> dict[str, Any]:
+    """Return size and SHA-256 of each file below *folder*, by path."""
+    found: dict[str, Any] = {}
+    spent = 0
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(files):
+            path = Path(here) / name
+            if name.endswith(".pyc") or path == folder / CONFIG_NAME:
+                continue
+            if len(found) >= _HASHED_FILES:
+                return found
+            try:
+                size = path.stat().st_size
+                spent += size
+                key = printable(path.relative_to(folder).as_posix())
+                found[key] = {"size": size}
+                if spent <= _HASHED_BYTES:
+                    found[key]["sha256"] = _digest(path)
+            except OSError:
+                continue
+    return found
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _write(path: Path, value: Any) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)

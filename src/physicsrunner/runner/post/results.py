@@ -1,0 +1,46 @@
+"""
+The run's results, from results.csv and results.json of outputs/.
+
+A results.json is made where main.py left only the table; one that it wrote is never touched.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from physicsrunner.core.results import read_results
+from physicsrunner.runner.context import Attempt
+from physicsrunner.wire.messages import Result
+
+
+def collect(attempt: Attempt) -> tuple[Result, ...]:
+    """Return what main.py calls its results; what cannot be read becomes a warning."""
+    outputs = attempt.folder.outputs
+    table, document = _text(outputs / "results.csv"), _text(outputs / "results.json")
+    problems: list[str] = []
+    found = tuple(
+        Result(item.name, item.value, item.type, item.unit)
+        for item in read_results(table, document, problems=problems)
+    )
+    for problem in problems:
+        attempt.warn(problem)
+    if found and document is None:
+        _write(outputs / "results.json", found)
+    return found
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def _write(path: Path, results: tuple[Result, ...]) -> None:
+    document: dict[str, Any] = {
+        result.name: ({"value": result.value, "unit": result.unit} if result.unit else result.value)
+        for result in results
+    }
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")

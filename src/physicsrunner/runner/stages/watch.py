@@ -1,0 +1,141 @@
+"""
+Stage watch: everything that goes on beside the program, until the files are delivered.
+
+The folder is watched; what changes is hinted to the follower (status lines and live series) and to
+the sync (files). The lease is renewed. The stage itself only starts these; `Watchers` ends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from physicsrunner.runner.attach import set_token
+from physicsrunner.runner.context import Attempt
+from physicsrunner.runner.heartbeat import Heartbeat
+from physicsrunner.wire.messages import HeldLease
+
+if TYPE_CHECKING:
+    from physicsrunner.core.progress import Status
+    from physicsrunner.runner.follow import Follower
+    from physicsrunner.runner.sync import Sync
+    from physicsrunner.runner.watch import FolderWatch
+
+
+def run(attempt: Attempt) -> None:
+    """Start the follower, the sync and the lease's heartbeat."""
+    watchers = Watchers(attempt)
+    attempt.watchers = watchers
+    watchers.start(follow=True)
+
+
+class Watchers:
+    """What works beside the program."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self.sync: Sync | None = None
+        self._follower: Follower | None = None
+        self._watch: FolderWatch | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._sending = False
+
+    def start(self, *, follow: bool) -> None:
+        """Start all that this attempt needs; without *follow* nothing is read or sent live."""
+        attempt = self._attempt
+        if attempt.uplink is not None and attempt.grant is not None:
+            attempt.reporter.start(attempt.uplink)
+            self._start_heartbeat()
+            if attempt.plan.upload:
+                self.sync = self._make_sync()
+                if follow:
+                    self.sync.start()
+                    self._sending = True
+        if follow:
+            self._start_following()
+
+    def attached(self) -> None:
+        """The server has been reached, if it had not before: send from now on."""
+        if self.sync is None:
+            self.sync = self._make_sync()
+        if not self._sending:
+            self.sync.start()
+            self._sending = True
+
+    def settle(self) -> None:
+        """The program has ended: read what it left and end following."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        if self._follower is not None:
+            self._follower.finish()
+            self._follower = None
+
+    def close(self) -> None:
+        """End everything."""
+        try:
+            self.settle()
+        finally:
+            if self._heartbeat is not None:
+                self._heartbeat.close()
+            if self.sync is not None:
+                self.sync.close()
+
+    def _start_following(self) -> None:
+        from physicsrunner.runner.follow import Follower
+        from physicsrunner.runner.watch import FolderWatch
+
+        attempt = self._attempt
+        self._follower = Follower(
+            attempt.folder,
+            rules=_rules(attempt),
+            on_status=self._status,
+            now=attempt.clock.now,
+        )
+        self._watch = FolderWatch(attempt.folder.root, self._changed)
+        self._watch.start()
+
+    def _make_sync(self) -> Sync:
+        from physicsrunner.runner.sync import Followed, Sync
+
+        attempt = self._attempt
+        assert attempt.uplink is not None  # noqa: S101 (the caller looked)
+        sync = Sync(
+            attempt.uplink,
+            now=attempt.clock.now,
+            random=attempt.clock.random,
+            log=attempt.log,
+        )
+        sync.add(Followed(attempt.run, attempt.number, attempt.folder))
+        return sync
+
+    def _start_heartbeat(self) -> None:
+        attempt = self._attempt
+        if not attempt.renew or attempt.uplink is None or attempt.grant is None:
+            return
+        self._heartbeat = Heartbeat(
+            attempt.uplink,
+            HeldLease(attempt.run, attempt.number),
+            renew_s=attempt.grant.renew_s,
+            heed=attempt.reporter.heed,
+            on_token=lambda token: set_token(attempt, token),
+            random=attempt.clock.random,
+            log=attempt.log,
+        )
+        self._heartbeat.start()
+
+    def _changed(self, paths: frozenset[Path]) -> None:
+        if self.sync is not None:
+            self.sync.touch(paths)
+        if self._follower is not None:
+            self._follower.touch(paths)
+
+    def _status(self, status: Status) -> None:
+        self._attempt.reporter.status(status.progress, status.label or None, status.eta_s)
+
+
+def _rules(attempt: Attempt) -> Sequence[Any]:
+    from physicsrunner.runner.rules import rules_for
+
+    return rules_for(attempt.case.series, "case.yaml")

@@ -1,0 +1,8 @@
+"""``python -m runner --configPath=config.json``: the same as ``python -m physicsrunner``."""
+
+from __future__ import annotations
+
+from physicsrunner.cli.main import main
+
+if __name__ == "__main__":
+    main()
