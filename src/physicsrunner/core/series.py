@@ -62,7 +62,6 @@ class Reader:
 
     def __init__(self, rules: RuleSet, texts: Mapping[str, str] | None = None) -> None:
         self.rules = rules
-        self.claimed = False  #: the file is known to be this program's
         self.eta_s: float | None = None
         self.stopped = False
         self._texts = dict(texts or {})
@@ -86,8 +85,6 @@ class Reader:
         if self.stopped:
             return []
         line = line[:LONGEST_LINE]
-        if not self.claimed and self.rules.claim and self.rules.claim in line:
-            self.claimed = True
         found: list[Point] = []
         for n, step, rule in self._steps:
             found += step(n, rule, line)
@@ -159,7 +156,6 @@ class Reader:
         """Return what a reader after a restart needs, as JSON values."""
         return {
             **{name.lstrip("_"): getattr(self, name) for name in self._KEPT},
-            "claimed": self.claimed,
             "seen": self._limiter.seen,
             "pending": [asdict(point) for point in self._pending.values()],
             "single": {name: asdict(point) for name, point in self._single.items()},
@@ -171,7 +167,6 @@ class Reader:
         """Go on where the reader that gave *state* was."""
         for name in self._KEPT:
             setattr(self, name, state[name.lstrip("_")])
-        self.claimed = state["claimed"]
         self._limiter.seen = state["seen"]
         self._pending = {point["series"]: Point(**point) for point in state["pending"]}
         self._single = {name: Point(**point) for name, point in state["single"].items()}

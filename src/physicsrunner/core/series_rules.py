@@ -107,7 +107,7 @@ class RuleSet:
     name: str
     rules: tuple[Rule, ...]
     files: tuple[str, ...] = ()  #: names of files below outputs/ besides logs, as globs
-    claim: str = ""  #: a file with this text is this program's: the fallback leaves it alone
+    claim: str = ""  #: from a line with this text on, a log is this program's alone
     fallback: bool = False  #: applies only to files that no other rule set knows
     x: str = "count"
     x_name: str | None = None
@@ -119,7 +119,7 @@ class RuleSet:
     @property
     def literals(self) -> tuple[str, ...] | None:
         """Texts of which a line must hold one to matter; None: any line may matter."""
-        texts = {self.claim} if self.claim else set()
+        texts = set()
         for rule in self.rules:
             if isinstance(rule, PairsRule):
                 texts |= {"=", ":"}
