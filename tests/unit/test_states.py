@@ -78,9 +78,9 @@ def test_every_state_can_end(state: RunState) -> None:
 
 def test_the_named_sets() -> None:
     """Held, leasable and terminal are what the words say, and do not overlap."""
-    assert TERMINAL == {S.COMPLETED, S.FAILED, S.CANCELLED, S.TIMEOUT}
-    assert HELD == {S.PREPARING, S.RUNNING, S.PAUSED}
-    assert LEASABLE == {S.QUEUED, S.RETRYING}
+    assert {S.COMPLETED, S.FAILED, S.CANCELLED, S.TIMEOUT} == TERMINAL
+    assert {S.PREPARING, S.RUNNING, S.PAUSED} == HELD
+    assert {S.QUEUED, S.RETRYING} == LEASABLE
     assert set(RunState) == TERMINAL | HELD | LEASABLE
 
 
