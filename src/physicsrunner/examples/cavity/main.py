@@ -119,7 +119,7 @@ def main() -> None:
     reynolds, grid = float(given["reynolds"]), int(given["grid"])
     if grid < 9 or grid % 2 == 0:
         sys.exit(f"grid: expected an odd number of points from 9 on, got {grid}")
-    outputs = solver.outputs_path()
+    files, plots = solver.files_dir(), solver.plots_dir()
     solver.progress(1, f"Re {reynolds:g} on {grid} x {grid} points")
     flow = Cavity(reynolds, grid)
     history = march(flow, float(given["tolerance"]), int(given["report_every"]))
@@ -128,8 +128,8 @@ def main() -> None:
     u, v = flow.velocity()
     middle = grid // 2
     u_line, v_line = u[:, middle], v[middle]
-    write_lines(outputs / "plots", flow.points, u_line, v_line)
-    pictures.field(outputs / "files" / "cavity.vtu", flow.points, u, v, flow.psi, flow.omega)
+    write_lines(plots, flow.points, u_line, v_line)
+    pictures.field(files / "cavity.vtu", flow.points, u, v, flow.psi, flow.omega)
     solver.result("steps", history.steps[-1])
     solver.result("residual", history.residuals[-1])
     solver.result("u_min", float(u_line.min()), unit="lid speeds")
@@ -140,13 +140,14 @@ def main() -> None:
         rows = ghia.compare(
             lambda y: np.interp(y, flow.points, u_line), lambda x: np.interp(x, flow.points, v_line)
         )
-        check.write(outputs / "files" / "check.csv", rows)
+        check.write(files / "check.csv", rows)
         worst = check.largest(rows)
-        solver.result("largest_deviation", abs(worst.deviation), unit="lid speeds")
+        outputs = str(solver.outputs_dir())
+        solver.add_to_simulation_results("largest_deviation", abs(worst.deviation), outputs)
         print(f"largest deviation from the table: {worst.deviation:+.5f} ({worst.quantity})")
     title = f"Lid-driven cavity, Re {reynolds:g}, {grid} x {grid} points"
     picture = pictures.Picture(title, flow.points, u, v, flow.psi, rows)
-    pictures.draw(outputs / "media" / "cavity.png", picture, history.steps, history.residuals)
+    pictures.draw(solver.media_dir() / "cavity.png", picture, history.steps, history.residuals)
     solver.progress(100, "steady flow found")
 
 

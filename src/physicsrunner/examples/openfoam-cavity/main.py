@@ -140,22 +140,22 @@ def main() -> None:
     reynolds, cells = float(given["reynolds"]), int(given["cells"])
     if cells < 4 or cells % 2:
         sys.exit(f"cells: expected an even number from 4 on, got {cells}")
-    outputs = solver.outputs_path()
-    case = outputs / "files" / "openfoam"
+    files, plots, logs = solver.files_dir(), solver.plots_dir(), solver.logs_dir()
+    case = files / "openfoam"
     write_case(case, reynolds, cells, float(given["courant"]), float(given["end_time"]))
     solver.progress(2, "blockMesh")
-    run("blockMesh", case, outputs / "logs" / "log.blockMesh")
+    run("blockMesh", case, logs / "log.blockMesh")
     solver.progress(5, "icoFoam")
-    run("icoFoam", case, outputs / "logs" / "log.icoFoam")
+    run("icoFoam", case, logs / "log.icoFoam")
 
     solver.progress(92, "comparing")
     end, velocity = read_velocity(case, cells)
     points, u, v = centre_lines(velocity)
     for name, header, values in (("u_centre_line", "y,u", u), ("v_centre_line", "x,v", v)):
         table = np.column_stack([points, values])
-        path = outputs / "plots" / f"{name}.csv"
+        path = plots / f"{name}.csv"
         np.savetxt(path, table, "%.6f", ",", header=header, comments="")
-    write_field(outputs / "files" / "cavity.vtu", velocity)
+    write_field(files / "cavity.vtu", velocity)
     solver.result("end_time", end, unit="widths per lid speed")
     solver.result("u_min", float(u.min()), unit="lid speeds")
     solver.result("v_min", float(v.min()), unit="lid speeds")
@@ -163,12 +163,13 @@ def main() -> None:
     rows: list[check.Compared] = []
     if reynolds == ghia.REYNOLDS:
         rows = ghia.compare(lambda y: np.interp(y, points, u), lambda x: np.interp(x, points, v))
-        check.write(outputs / "files" / "check.csv", rows)
+        check.write(files / "check.csv", rows)
         worst = check.largest(rows)
-        solver.result("largest_deviation", abs(worst.deviation), unit="lid speeds")
+        outputs = str(solver.outputs_dir())
+        solver.add_to_simulation_results("largest_deviation", abs(worst.deviation), outputs)
         print(f"largest deviation from the table: {worst.deviation:+.5f} ({worst.quantity})")
     title = f"Lid-driven cavity by icoFoam, Re {reynolds:g}, {cells} x {cells} cells"
-    draw(outputs / "media" / "openfoam-cavity.png", title, velocity, rows)
+    draw(solver.media_dir() / "openfoam-cavity.png", title, velocity, rows)
     solver.progress(100, f"t = {end:g}")
 
 

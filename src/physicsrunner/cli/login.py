@@ -1,0 +1,68 @@
+"""``physicsrunner login``: keep the token of a server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from physicsrunner.cli.command import Invocation, make_command
+from physicsrunner.config import forget, normal_url, remember
+from physicsrunner.errors import UsageError
+
+
+@make_command("login")
+@click.argument("url", required=False)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+    help="Read the token from this file ('-': standard input); a server's first start makes "
+    "DATA/admin.token.",
+)
+@click.option("--forget", "drop", is_flag=True, help="Drop the token that is kept for the server.")
+@click.option("--unchecked", is_flag=True, help="Keep it without asking the server.")
+def command(
+    call: Invocation, url: str | None, token_file: Path | None, drop: bool, unchecked: bool
+) -> None:
+    """
+    Keep the token of the server URL, and make that server the default.
+
+    Without --token-file you are asked for the token. It is kept in the settings file, which only
+    you can read. A token never goes on the command line, where others could see it.
+    """
+    server = normal_url(url, "URL") if url else call.server
+    if drop:
+        dropped = forget(server)
+        call.screen.document({"server": server, "dropped": dropped}) if call.as_json else (
+            call.screen.text(f"{'dropped the' if dropped else 'there was no'} token of {server}")
+        )
+        return
+    token = _token(token_file)
+    who = {} if unchecked else _ask(server, token)
+    path = remember(server, token)
+    if call.as_json:
+        call.screen.document({"server": server, "file": str(path), **who})
+        return
+    name = f" as {who['subject']}" if who.get("subject") else ""
+    call.screen.text(f"logged in to {server}{name}; kept in {path}")
+
+
+def _ask(server: str, token: str) -> dict[str, str]:
+    from physicsrunner.client.client import Client
+
+    with Client(server, token, patience_s=3.0) as client:
+        return client.whoami()
+
+
+def _token(path: Path | None) -> str:
+    if path is None and not sys.stdin.isatty():
+        path = Path("-")
+    if path is None:
+        token = click.prompt("token", hide_input=True, err=True)
+    else:
+        token = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    token = token.strip()
+    if not token or len(token.split()) != 1:
+        raise UsageError("there is no token in it; expected one word of letters, digits and dots")
+    return str(token)

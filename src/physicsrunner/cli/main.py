@@ -1,0 +1,190 @@
+"""
+The command line: ``physicsrunner``, the same as ``python -m physicsrunner``.
+
+Promises:
+
+- A command is loaded when it is called: ``--help`` and ``run`` start without the others.
+- This is the one door where errors become exit codes and words: ``error: ...``, what to do, and
+  no traceback without ``--debug``.
+- ``physicsrunner --configPath=...`` without a command means ``run``.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Final
+
+import click
+
+from physicsrunner import __version__
+from physicsrunner.core.exitcodes import EXIT_CODES
+from physicsrunner.errors import PhysicsRunnerError, StorageFull, UsageError
+
+#: Group -> command -> what it does. The module of a command is cli/NAME.py.
+COMMANDS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "Run": {
+            "run": "Carry out a case here, live.",
+            "submit": "Queue a case on the server.",
+            "cancel": "Ask a run to stop.",
+            "sync": "Deliver runs that were carried out without a server.",
+            "demo": "Run a packaged case and check its result.",
+        },
+        "Look": {
+            "list": "List the runs.",
+            "show": "Show one run; --follow it live.",
+            "logs": "Print what a run writes; -f to follow.",
+            "files": "List the files of a run.",
+            "download": "Fetch the files of a run.",
+        },
+        "Serve": {
+            "up": "Start a server and an agent on this machine.",
+            "server": "Start the server alone.",
+            "login": "Keep the token of a server.",
+        },
+    }
+)
+
+_EXAMPLES: Final = (
+    ("physicsrunner demo cavity --check", "a real flow, checked against a published table"),
+    ("physicsrunner run ./case -p viscosity=0.01", "carry out here, no server needed"),
+    ("physicsrunner up", "server and agent; then, in another terminal:"),
+    ("physicsrunner submit ./case --follow", "queue, and watch it run"),
+    ("physicsrunner download 7 --to results", "fetch what run 7 wrote"),
+)
+#: The published package is called with options alone; they belong to `run`.
+_RUN_OPTIONS: Final = ("--configPath", "--config", "--startingStage", "--skipStages", "--debugMode")
+
+
+_INTERRUPTED: Final = 130
+_CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(click.Group):
+    """The group of all commands; each module is imported when its command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        return [name for group in COMMANDS.values() for name in group]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in self.list_commands(ctx):
+            module = importlib.import_module(f"physicsrunner.cli.{name}")
+            found: click.Command = module.command
+            return found
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in self.list_commands(ctx):
+            near = get_close_matches(name, self.list_commands(ctx), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"there is no command {name!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write("Give it a main.py: it runs it anywhere, shows it live, loses nothing.\n\n")
+        formatter.write("Usage: physicsrunner COMMAND [OPTIONS]\n")
+        widest = max(map(len, self.list_commands(ctx)))
+        for group, commands in COMMANDS.items():
+            with formatter.section(group):
+                # Padded, so that the words of all groups begin in one column.
+                formatter.write_dl([(name.ljust(widest), what) for name, what in commands.items()])
+        with formatter.section("Examples"):
+            formatter.write_dl(list(_EXAMPLES), col_max=45)
+        with formatter.section("Exit codes"):
+            codes = {**EXIT_CODES, _INTERRUPTED: "interrupted: Ctrl-C"}
+            formatter.write_dl([(str(code).rjust(3), words) for code, words in codes.items()])
+        formatter.write(
+            "\n`physicsrunner COMMAND --help` explains a command; `--json` works on all of them.\n"
+        )
+
+
+@click.group(cls=Commands, context_settings=_CONTEXT)
+@click.version_option(__version__, "-V", "--version", message="physicsrunner %(version)s")
+def cli() -> None:
+    """Give it a main.py: it runs it anywhere, shows it live, loses nothing."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Carry out the command line *arguments* (default: those of this process) and exit."""
+    sys.exit(carry_out(sys.argv[1:] if arguments is None else arguments))
+
+
+def carry_out(arguments: Sequence[str]) -> int:
+    """Carry out the command line *arguments* and return the exit code."""
+    given = _with_command(arguments)
+    as_json, debug = "--json" in given, "--debug" in given
+    try:
+        code = cli.main(args=given, prog_name="physicsrunner", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"`{context.command_path} --help` shows what it takes." if context else None
+        return _tell(UsageError(error.format_message()), hint, as_json=as_json, debug=debug)
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("interrupted\n")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`). Nothing more to say, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except PhysicsRunnerError as error:
+        return _tell(error, as_json=as_json, debug=debug)
+    except OSError as error:
+        return _tell(_of_system(error), as_json=as_json, debug=debug)
+    except Exception as error:
+        if debug:
+            raise
+        text = f"unexpected {type(error).__name__}: {error}; --debug shows where"
+        return _tell(PhysicsRunnerError(text), as_json=as_json, debug=debug)
+
+
+def _with_command(arguments: Sequence[str]) -> list[str]:
+    given = list(arguments)
+    if given and given[0].split("=")[0] in _RUN_OPTIONS:
+        return ["run", *given]
+    return given or ["--help"]
+
+
+def _of_system(error: OSError) -> PhysicsRunnerError:
+    where = f"{error.filename}: " if error.filename else ""
+    text = f"{where}{error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(text)
+    return UsageError(text)
+
+
+def _tell(error: PhysicsRunnerError, hint: str | None = None, *, as_json: bool, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    hint = hint or error.what_to_do
+    text = str(error) or type(error).__name__
+    if as_json:
+        problem = {
+            "error": text,
+            "code": error.code,
+            "retryable": error.retryable,
+            "what_to_do": hint,
+            "exit_code": error.exit_code,
+        }
+        sys.stderr.write(json.dumps(problem) + "\n")
+    else:
+        sys.stderr.write(f"error: {text}\n  {hint}\n")
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    main()
