@@ -30,6 +30,7 @@ The tree::
         OffsetMismatch        the server has stored another number of bytes
         NotSealed             a run cannot complete: files are not sealed
         DigestMismatch        both sides' SHA-256 differ
+        PathConflict          a file where a folder is needed, or the reverse
         WorkDirLocked         another runner uses this work folder
       ServerUnavailable       nobody answered, or answered that it cannot now (retryable)
       StorageFull             no space left
@@ -202,6 +203,13 @@ class DigestMismatch(Conflict):
 
     code = "digest_mismatch"
     what_to_do = "Compare block hashes and send the blocks that differ, then seal again."
+
+
+class PathConflict(Conflict):
+    """A file lies where a folder is needed, or a folder where a file is needed."""
+
+    code = "path_conflict"
+    what_to_do = "Remove or rename the one that is in the way, then send the other again."
 
 
 class WorkDirLocked(Conflict):

@@ -40,6 +40,9 @@ class LeaseRequest:
     labels: list[str] = field(default_factory=list)
     max: int = 1
     host: dict[str, Any] = field(default_factory=dict)  #: hostname, cores, memory, versions
+    #: What the agent has. Attempts leased to it that are not named and of which nothing has been
+    #: heard are given again: the answer that named them was lost.
+    holding: list[HeldLease] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+"""
+What this process knows of the files of attempts while frames write to them.
+
+Promises: there is one `AttemptFiles` for each attempt, shared by all frames that write to it; its
+``lock`` is held for every change of what is sealed, so that what it remembers is what the store
+has. Memory is bounded: what no frame needs is forgotten, except running digests of growing files.
+
+Lock order: `AttemptFiles.lock`, then `SpoolFile.lock`, then the database.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from physicsrunner.store.base import FileRow, Store
+from physicsrunner.store.spool import Spool, SpoolFile
+from physicsrunner.wire.live import Event
+
+_ATTEMPTS: Final = 256  # without an open frame
+_FILES: Final = 2_000  # of one attempt
+_ROWS: Final = 20_000  # of one attempt
+
+
+class AttemptFiles:
+    """The files of one attempt. Its methods are called with ``lock`` held."""
+
+    def __init__(self, store: Store, spool: Spool, run: str, attempt: int) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.project: str | None = None
+        self.number = 0
+        self.lock = threading.Lock()
+        self.users = 0  #: open frames
+        self.spool = spool
+        self._store = store
+        self._files: dict[str, SpoolFile] = {}
+        self._rows: dict[str, FileRow | None] = {}
+
+    def take(self, path: str, owner: object) -> SpoolFile:
+        """Return a file that *owner* writes from now on; whoever did so before is refused."""
+        file = self._files.get(path)
+        if file is None:
+            file = self._files[path] = self.spool.file(self.run, self.attempt, path)
+        with file.lock:
+            file.owner = owner
+        return file
+
+    def prefetch(self, paths: Iterable[str]) -> None:
+        """Ask the store once which of *paths* are sealed."""
+        unknown = [path for path in dict.fromkeys(paths) if path not in self._rows]
+        if unknown:
+            found = self._store.sealed(self.run, self.attempt, unknown)
+            self._rows.update((path, found.get(path)) for path in unknown)
+
+    def row(self, path: str) -> FileRow | None:
+        """Return the row of a sealed file; None if it is not sealed."""
+        self.prefetch([path])
+        return self._rows[path]
+
+    def unseal(self, path: str, *, removed_at: float | None = None) -> None:
+        """Forget that *path* is sealed, before its bytes change."""
+        if self.row(path) is not None:
+            self._store.unseal(self.run, self.attempt, path, removed_at=removed_at)
+            self._rows[path] = None
+
+    def seal(self, rows: Sequence[FileRow], events: Sequence[Event]) -> None:
+        """Keep *rows*, whose bytes are on the disk."""
+        try:
+            self._store.seal(self.run, self.attempt, rows, events)
+        except BaseException:
+            for row in rows:  # whether they were written is not known
+                self._rows.pop(row.path, None)
+            raise
+        self._rows.update((row.path, row) for row in rows)
+
+    def release(self, paths: Iterable[str], owner: object) -> None:
+        """Let go of what *owner* wrote; keep what the next frame will continue."""
+        for path in paths:
+            file = self._files.get(path)
+            if file is None or file.owner is not owner:
+                continue
+            file.owner = None
+            if file.digest is None or self._rows.get(path) is not None:
+                del self._files[path]
+        for path in list(self._files)[: max(0, len(self._files) - _FILES)]:
+            if self._files[path].owner is None:
+                del self._files[path]
+        if len(self._rows) > _ROWS:
+            self._rows.clear()
+
+
+class OpenAttempts:
+    """The attempts that frames write to. Thread-safe."""
+
+    def __init__(self, store: Store, spool: Spool) -> None:
+        self._store = store
+        self._spool = spool
+        self._lock = threading.Lock()
+        self._open: OrderedDict[tuple[str, int], AttemptFiles] = OrderedDict()
+
+    def enter(self, run: str, attempt: int) -> AttemptFiles:
+        """Return the attempt for one more frame. *run* is the id of a run in the store."""
+        with self._lock:
+            found = self._open.get((run, attempt))
+            if found is None:
+                found = AttemptFiles(self._store, self._spool, run, attempt)
+                self._open[run, attempt] = found
+            found.users += 1
+            self._open.move_to_end((run, attempt))
+        if not found.number:
+            summary = self._store.summary(run)
+            if summary is not None:
+                found.project, found.number = summary.project_id, summary.number
+        return found
+
+    def leave(self, attempt: AttemptFiles) -> None:
+        """Note that one frame fewer writes to *attempt*."""
+        with self._lock:
+            attempt.users -= 1
+            for key in list(self._open)[: max(0, len(self._open) - _ATTEMPTS)]:
+                if self._open[key].users == 0:
+                    del self._open[key]

@@ -1,0 +1,154 @@
+"""
+The files of runs: frames in, files out.
+
+Promises: who may write is checked once for each attempt of a frame; bytes of an attempt that lost
+its lease are taken too (they lie under their own attempt and harm nobody); what is said to be
+sealed is on the disk. Reading shows the published attempt, or else the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from physicsrunner.core.run import RunSummary
+from physicsrunner.errors import BadFrame, InvalidRequest, NotFound, PhysicsRunnerError
+from physicsrunner.service.access import AccessService, Identity
+from physicsrunner.service.attempts import AttemptFiles, OpenAttempts
+from physicsrunner.service.feed import Feed
+from physicsrunner.service.frames import FrameWriter
+from physicsrunner.service.reports import MAX_UNSEALED
+from physicsrunner.service.tails import Tails
+from physicsrunner.store.base import FileRow, Store
+from physicsrunner.store.spool import Spool
+from physicsrunner.wire.messages import BlockHashes, StoredFile, SyncOp
+
+Files = list[StoredFile]  # inside the class, `list` is the method
+
+MIN_BLOCK: Final = 4 * 1024
+MAX_BLOCK: Final = 64 * 1024 * 1024
+
+
+class FileService:
+    """Artifacts. Thread-safe."""
+
+    def __init__(
+        self,
+        store: Store,
+        access: AccessService,
+        spool: Spool,
+        feed: Feed,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._spool = spool
+        self._feed = feed
+        self._now = now
+        self._attempts = OpenAttempts(store, spool)
+
+    def open_frame(self, identity: Identity, ops: Sequence[SyncOp]) -> FrameWriter:
+        """
+        Begin a frame of *ops*. ``finish`` or ``abort`` of the writer must be called.
+
+        Operations on attempts that are not the caller's are answered by their error.
+        """
+        if any((op.length or 0) < 0 for op in ops):
+            raise BadFrame("an operation has a negative length")
+        targets: dict[tuple[str, int], AttemptFiles | PhysicsRunnerError] = {}
+        paths: dict[tuple[str, int], list[str]] = {}
+        for op in ops:
+            paths.setdefault((op.run, op.attempt), []).append(op.path)
+        for (run, attempt), named in paths.items():
+            targets[run, attempt] = self._target(identity, run, attempt, named)
+        return FrameWriter(
+            ops,
+            targets,
+            attempts=self._attempts,
+            flusher=self._spool.flusher,
+            tails=Tails(self._feed, self._now),
+            now=self._now,
+        )
+
+    def _target(
+        self, identity: Identity, run: str, attempt: int, paths: Sequence[str]
+    ) -> AttemptFiles | PhysicsRunnerError:
+        try:
+            self._access.holder(identity, run, attempt, "files:write")
+        except PhysicsRunnerError as error:
+            return error
+        target = self._attempts.enter(run, attempt)
+        try:
+            with target.lock:
+                target.prefetch(paths)
+        except PhysicsRunnerError as error:
+            self._attempts.leave(target)
+            return error
+        return target
+
+    def stored(self, identity: Identity, run: str, attempt: int) -> Files:
+        """Return all files of an attempt with their offsets, sorted by path."""
+        self._access.require(identity, "files:read", run)
+        if self._store.attempt(run, attempt) is None:
+            raise NotFound(f"there is no attempt {attempt} of run {run}")
+        return sorted(self._files(run, attempt), key=lambda file: file.path)
+
+    def blocks(
+        self, identity: Identity, run: str, attempt: int, path: str, block_size: int
+    ) -> BlockHashes:
+        """Return the SHA-256 of each block of a stored file."""
+        self._access.require(identity, "files:read", run)
+        if not MIN_BLOCK <= block_size <= MAX_BLOCK:
+            raise InvalidRequest(f"block_size must lie in {MIN_BLOCK} to {MAX_BLOCK} bytes")
+        if self._store.attempt(run, attempt) is None:
+            raise NotFound(f"there is no attempt {attempt} of run {run}")
+        hashes, size = self._spool.blocks(run, attempt, path, block_size)
+        return BlockHashes(path, size, block_size, hashes)
+
+    def list(self, identity: Identity, run: str | int, attempt: int | None = None) -> Files:
+        """Return the files of a run, sorted: of *attempt*, the published one, or the latest."""
+        summary, number = self._shown(identity, run, attempt)
+        return sorted(self._files(summary.id, number), key=lambda file: file.path)
+
+    def path(
+        self, identity: Identity, run: str | int, path: str, attempt: int | None = None
+    ) -> Path:
+        """Return where a file of a run lies, to read; raise `NotFound` or `UnsafePath`."""
+        summary, number = self._shown(identity, run, attempt)
+        return self._spool.existing(summary.id, number, path)
+
+    def stat(
+        self, identity: Identity, run: str | int, path: str, attempt: int | None = None
+    ) -> StoredFile:
+        """Return size, seal and SHA-256 of one file of a run; raise `NotFound`."""
+        summary, number = self._shown(identity, run, attempt)
+        size = self._spool.existing(summary.id, number, path).stat().st_size
+        row = self._store.sealed(summary.id, number, [path]).get(path)
+        return _stored(path, size, row)
+
+    def unsealed(self, run: str, attempt: int) -> Sequence[str]:
+        """Return the paths of an attempt's files that are not sealed, sorted, at most 1,001."""
+        found = (file.path for file in self._files(run, attempt) if not file.sealed)
+        return sorted(path for path, _ in zip(found, range(MAX_UNSEALED + 1), strict=False))
+
+    def _files(self, run: str, attempt: int) -> Iterator[StoredFile]:
+        rows = self._store.sealed(run, attempt)
+        for path, size in self._spool.files(run, attempt):
+            yield _stored(path, size, rows.get(path))
+
+    def _shown(
+        self, identity: Identity, run: str | int, attempt: int | None
+    ) -> tuple[RunSummary, int]:
+        key = int(run) if isinstance(run, str) and run.isdecimal() and len(run) < 18 else run
+        summary = self._store.summary(key)
+        if summary is None:
+            raise NotFound(f"there is no run {run}")
+        self._access.require(identity, "files:read", summary.id)
+        return summary, attempt or summary.published_attempt or summary.attempt
+
+
+def _stored(path: str, size: int, row: FileRow | None) -> StoredFile:
+    sealed = row is not None and row.size == size
+    return StoredFile(path, size, sealed, row.sha256 if row is not None and sealed else None)

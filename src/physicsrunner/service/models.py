@@ -1,0 +1,153 @@
+"""
+Models: immutable, versioned bundles with a main.py.
+
+Promises: a bundle is checked before it is kept (safe names, no links, no bomb, main.py at its top);
+its version is the SHA-256 of its content, and the same content is stored once; a model's name is
+one model in its project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from physicsrunner.core.bundle import MAX_BYTES, check_member, check_names, content_version
+from physicsrunner.core.permissions import Scope
+from physicsrunner.errors import InvalidRequest, NotAllowed, NotFound, UnsafeArchive
+from physicsrunner.service.access import AccessService, Identity
+from physicsrunner.store.base import ModelRow, Store
+from physicsrunner.store.blobs import BlobStore
+from physicsrunner.store.digest import READ, file_digest
+
+_BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a model."""
+
+    id: str
+    name: str
+    version: str  #: SHA-256 of its content
+    size: int  #: bytes of the zip
+    sha256: str  #: of the zip
+    created: float  #: POSIX seconds
+
+
+Versions = list[ModelVersion]  # inside the class, `list` is the method
+
+
+class ModelService:
+    """Bundles in, bundles out. Thread-safe."""
+
+    def __init__(
+        self, store: Store, blobs: BlobStore, access: AccessService, *, now: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._access = access
+        self._now = now
+
+    def add(self, identity: Identity, zip_path: Path, name: str | None = None) -> ModelVersion:
+        """
+        Keep the bundle at *zip_path*, which stays the caller's to remove.
+
+        Raises
+        ------
+        InvalidRequest, UnsafeArchive
+            If it is no zip, has no main.py, or holds what must not be unpacked.
+        """
+        self._access.require(identity, "models:create")
+        title = (name or "").strip() or "model"
+        if len(title) > 255:
+            raise InvalidRequest("the model's name is longer than 255 characters")
+        version = bundle_version(zip_path)
+        sha256, size = file_digest(zip_path)
+        self._blobs.put(version, zip_path)
+        row = ModelRow(
+            id="",
+            name=title,
+            version=version,
+            size=size,
+            sha256=sha256,
+            created=self._now(),
+            created_by=identity.subject,
+        )
+        return _version(self._store.add_model(row, str(uuid.uuid4())))
+
+    def bundle(self, identity: Identity, model_id: str, version: str | None = None) -> Path:
+        """Return the zip of a version, to read. An attempt's token gets that of its run alone."""
+        self._access.require(identity, "models:read")
+        row = self.row(model_id, version)
+        if self._access.scope(identity, "models:read") is Scope.OWN:
+            run = self._store.summary(identity.run or "")
+            if run is None or (run.model_id, run.model_version) != (row.id, row.version):
+                raise NotAllowed("the token's run does not use this model")
+        return self._blobs.path(row.version)
+
+    def get(self, identity: Identity, model_id: str, version: str | None = None) -> ModelVersion:
+        """Return a version of a model; *version* None: the newest."""
+        self._access.require(identity, "models:read")
+        return _version(self.row(model_id, version))
+
+    def list(self, identity: Identity) -> Versions:
+        """Return the newest version of every model, the latest first."""
+        self._access.require(identity, "models:read")
+        if self._access.scope(identity, "models:read") is Scope.OWN:
+            raise NotAllowed("an attempt's token shows no models")
+        return [_version(row) for row in self._store.models()]
+
+    def row(self, model_id: str, version: str | None) -> ModelRow:
+        """Return what the store has of a version; raise `NotFound`."""
+        row = self._store.model(model_id, version)
+        if row is None:
+            of = f" version {version}" if version else ""
+            raise NotFound(f"there is no model {model_id}{of}")
+        return row
+
+
+def _version(row: ModelRow) -> ModelVersion:
+    return ModelVersion(row.id, row.name, row.version, row.size, row.sha256, row.created)
+
+
+def bundle_version(zip_path: Path) -> str:
+    """Return the content version of a zip; raise if it must not be kept."""
+    try:
+        with zipfile.ZipFile(zip_path) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+            names = [
+                check_member(
+                    info.filename,
+                    mode=info.external_attr >> 16,
+                    size=info.file_size,
+                    packed=info.compress_size,
+                )
+                for info in members
+            ]
+            check_names(names)
+            left, pairs = MAX_BYTES, []
+            for name, info in zip(names, members, strict=True):
+                sha256, size = _member_digest(archive, info, left)
+                left -= size
+                pairs.append((name, sha256))
+    except _BROKEN as error:
+        raise InvalidRequest(f"the bundle is not a readable zip: {error}") from None
+    return content_version(pairs)
+
+
+def _member_digest(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with archive.open(info) as stream:
+        while data := stream.read(READ):
+            size += len(data)
+            # What the archive declares is not believed: what comes out is counted.
+            if size > limit:
+                raise UnsafeArchive(f"the bundle is over {MAX_BYTES} bytes when unpacked")
+            digest.update(data)
+    return digest.hexdigest(), size

@@ -1,0 +1,128 @@
+"""
+The server's core, put together: open a data folder and get its services.
+
+Promises: `build` brings the database to the present tables, makes the signing key and the admin
+token at the first start (mode 0600), and starts no thread that outlives `close`. All services are
+synchronous and thread-safe; several `Services` can live in one process.
+
+Layout of the data folder: ``physicsrunner.db``, ``secret.key``, ``admin.token``, ``models/``,
+``inputs/``, ``simulations/`` (the spool), ``scratch/`` (uploads on their way; emptied at start).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from physicsrunner.core.lease import LeaseTerms
+from physicsrunner.service.access import ADMIN_FILE, AccessService, load_secret, write_private
+from physicsrunner.service.feed import Feed
+from physicsrunner.service.files import FileService
+from physicsrunner.service.grants import Grants
+from physicsrunner.service.leases import LeaseService
+from physicsrunner.service.models import ModelService
+from physicsrunner.service.progress import ProgressBook
+from physicsrunner.service.runs import RunService
+from physicsrunner.store.base import Store
+from physicsrunner.store.blobs import FolderBlobs
+from physicsrunner.store.memory import MemoryStore
+from physicsrunner.store.spool import Spool
+from physicsrunner.store.sql import SqlStore
+
+DATABASE: Final = "physicsrunner.db"
+ADMIN: Final = "admin"
+
+
+@dataclass(frozen=True)
+class Services:
+    """One method a use case; see each service."""
+
+    access: AccessService
+    models: ModelService
+    runs: RunService
+    leases: LeaseService
+    files: FileService
+    feed: Feed
+    data: Path  #: the data folder
+    scratch: Path  #: for uploads on their way; on the same file system as what they become
+    terms: LeaseTerms
+    _store: Store
+    _pool: ThreadPoolExecutor
+
+    @property
+    def admin_token_file(self) -> Path:
+        """Where the admin's token lies."""
+        return self.data / ADMIN_FILE
+
+    def close(self) -> None:
+        """Let go of the database and of all threads."""
+        self._pool.shutdown(wait=True)
+        self._store.close()
+
+
+def open_store(data: Path, url: str | None) -> Store:
+    """Return the store of *url*; None: SQLite in the data folder; ``memory:`` keeps nothing."""
+    if url == "memory:":
+        return MemoryStore()
+    return SqlStore(url or f"sqlite:///{data / DATABASE}")
+
+
+def build(
+    data: Path,
+    *,
+    url: str | None = None,
+    now: Callable[[], float],
+    terms: LeaseTerms | None = None,
+) -> Services:
+    """
+    Open the data folder, making what is missing, and return its services.
+
+    Parameters
+    ----------
+    url
+        The database, as SQLAlchemy writes it. None: SQLite in the data folder.
+    now
+        The clock: POSIX seconds.
+    terms
+        How long leases and tokens last.
+    """
+    terms = terms or LeaseTerms()
+    data = data.absolute()
+    data.mkdir(parents=True, exist_ok=True)
+    scratch = data / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(exist_ok=True)
+    store = open_store(data, url)
+    # Hashing lets go of the interpreter's lock: a few threads keep all cores busy.
+    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="digest")
+    feed = Feed()
+    store.listen(feed.publish)
+    access = AccessService(store, load_secret(data), now=now, terms=terms)
+    if not (data / ADMIN_FILE).exists():
+        write_private(data / ADMIN_FILE, access.user_token(ADMIN, "admin"), replace=False)
+    spool = Spool(data / "simulations", pool)
+    inputs = FolderBlobs(data / "inputs")
+    files = FileService(store, access, spool, feed, now=now)
+    grants, book = Grants(store, access, terms), ProgressBook()
+    models = ModelService(store, FolderBlobs(data / "models", ".zip"), access, now=now)
+    leases = LeaseService(
+        store, access, grants, feed, book, unsealed=files.unsealed, now=now, terms=terms
+    )
+    runs = RunService(
+        store,
+        access,
+        models,
+        leases,
+        grants,
+        book,
+        spool=spool,
+        inputs=inputs,
+        now=now,
+        terms=terms,
+    )
+    return Services(access, models, runs, leases, files, feed, data, scratch, terms, store, pool)

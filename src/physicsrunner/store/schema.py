@@ -1,0 +1,233 @@
+"""
+The tables, as SQLAlchemy Core knows them. Migrations make them; a test holds that both agree.
+
+Promises: names are those of the wire and the docs; times are POSIX seconds. What lists show is in
+``runs``; heavy parts are in ``run_bodies``. Every list of the API has its index. Nothing here is
+particular to one database, so that PostgreSQL is an addition.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite counts rows up by itself only for INTEGER; PostgreSQL needs the long one.
+_ID: Final = BigInteger().with_variant(Integer, "sqlite")
+_JSON: Final = JSON(none_as_null=True)
+
+runs: Final = Table(
+    "runs",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("project_id", String(64)),
+    Column("study_id", String(36)),
+    Column("model_id", String(36)),
+    Column("model_version", String(64)),
+    Column("simulation_type", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("description", Text),
+    Column("tags", _JSON, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("cpu_cores", Float, nullable=False),
+    Column("memory_gb", Float, nullable=False),
+    Column("gpu_count", Integer, nullable=False),
+    Column("storage_gb", Float, nullable=False),
+    Column("labels", _JSON, nullable=False),
+    Column("time_limit_s", Float),
+    Column("stage", String(32)),
+    Column("label", Text),
+    Column("progress_percent", Float, nullable=False),
+    Column("eta_seconds", Float),
+    Column("exit_code", Integer),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Column("created_by", String(255), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("completed_at", Float),
+    Column("cancel_requested", Boolean, nullable=False, server_default=false()),
+    Column("held", Boolean, nullable=False, server_default=false()),
+    Column("unreachable", Boolean, nullable=False, server_default=false()),
+    Column("result_count", Integer, nullable=False),
+    Column("published_attempt", Integer),
+    Column("attempt", Integer, nullable=False),
+    Column("agent", String(255)),
+    Column("claimed", Boolean, nullable=False, server_default=false()),
+    Column("confirmed", Boolean, nullable=False, server_default=false()),
+    Column("deadline", Float),
+    Column("token_issued", Float),
+    Column("retry_count", Integer, nullable=False),
+    Column("lost_count", Integer, nullable=False),
+    Column("not_before", Float),
+    Column("on_lost_contact", String(16), nullable=False),
+    Column("retry_of", String(36)),
+    # The queue, and the clock loop.
+    Index(None, "status", "priority", "number"),
+    Index(None, "status", "deadline"),
+    # The lists.
+    Index(None, "status", "number"),
+    Index(None, "project_id", "number"),
+    Index(None, "project_id", "status", "number"),
+    Index(None, "model_id", "number"),
+    Index(None, "study_id", "status"),
+    Index(None, "created_by", "number"),
+    Index(None, "agent", "status"),
+    Index(None, "created_at"),
+    Index(None, "updated_at"),
+    Index(None, "name"),
+)
+
+run_bodies: Final = Table(
+    "run_bodies",
+    METADATA,
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("parameters", _JSON, nullable=False),
+    Column("configuration", _JSON, nullable=False),
+    Column("resource_requirements", _JSON, nullable=False),
+    Column("inputs", _JSON, nullable=False),
+    Column("results", _JSON, nullable=False),
+    Column("metrics", _JSON, nullable=False),
+)
+
+run_tags: Final = Table(
+    "run_tags",
+    METADATA,
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("tag", String(100), primary_key=True),
+    Index(None, "tag", "run_id"),
+)
+
+attempts: Final = Table(
+    "attempts",
+    METADATA,
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("agent", String(255), nullable=False),
+    Column("leased_at", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("exit_code", Integer),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Index(None, "agent", "run_id"),
+)
+
+files: Final = Table(
+    "files",
+    METADATA,
+    Column("run_id", String(36), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("path", String(1024), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    sqlite_with_rowid=False,  # the key is the table: one tree to write for each sealed file
+)
+
+removed_files: Final = Table(
+    "removed_files",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("run_id", String(36), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("path", String(1024), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("removed_at", Float, nullable=False),
+    Index(None, "run_id", "attempt"),
+    Index(None, "removed_at"),
+)
+
+events: Final = Table(
+    "events",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("type", String(64), nullable=False),
+    Column("run_id", String(36)),
+    Column("attempt", Integer),
+    Column("project_id", String(64)),
+    Column("time", Float, nullable=False),
+    Column("data", _JSON, nullable=False),
+    Index(None, "run_id", "id"),
+    Index(None, "project_id", "id"),
+    sqlite_autoincrement=True,  # an id is never given twice
+)
+
+models: Final = Table(
+    "models",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("project_id", String(64), nullable=False, server_default=""),
+    Column("name", String(255), nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+model_versions: Final = Table(
+    "model_versions",
+    METADATA,
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", String(255), nullable=False),
+    Index(None, "model_id", "created_at"),
+    Index(None, "version"),
+)
+
+uploads: Final = Table(
+    "uploads",
+    METADATA,
+    Column("sha256", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", String(255), nullable=False),
+    Index(None, "created_at"),
+)
+
+agents: Final = Table(
+    "agents",
+    METADATA,
+    Column("id", String(255), primary_key=True),
+    Column("host", _JSON, nullable=False),
+    Column("labels", _JSON, nullable=False),
+    Column("first_seen", Float, nullable=False),
+    Column("last_seen", Float, nullable=False),
+    Index(None, "last_seen"),
+)
+
+counters: Final = Table(
+    "counters",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)

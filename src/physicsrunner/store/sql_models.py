@@ -1,0 +1,138 @@
+"""Models, uploads and agents in SQL. The promises are those of `store.base.ModelStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, insert, select, update
+
+from physicsrunner.store import schema
+from physicsrunner.store.base import ModelRow
+from physicsrunner.store.sql_events import SqlEvents
+from physicsrunner.wire.live import Event
+
+_MODELS: Final = schema.models.c
+_VERSIONS: Final = schema.model_versions.c
+
+
+class SqlModels(SqlEvents):
+    """The tables of models, uploads and agents."""
+
+    def add_model(self, row: ModelRow, new_id: str) -> ModelRow:
+        """Keep a version of the model of that name; return it with the model's id."""
+
+        def work(connection: Connection, _told: list[Event]) -> ModelRow:
+            project = row.project_id or ""
+            named = select(_MODELS.id).where(
+                _MODELS.project_id == project, _MODELS.name == row.name
+            )
+            model_id = connection.execute(named).scalar()
+            if model_id is None:
+                model_id = new_id
+                values = {"id": new_id, "project_id": project, "name": row.name}
+                connection.execute(insert(schema.models), {**values, "created_at": row.created})
+            present = (
+                connection.execute(
+                    _query().where(_VERSIONS.model_id == model_id, _VERSIONS.version == row.version)
+                )
+                .mappings()
+                .first()
+            )
+            if present is not None:
+                return _row(present)
+            same = connection.execute(
+                select(_VERSIONS.size, _VERSIONS.sha256).where(_VERSIONS.version == row.version)
+            ).first()
+            size, sha256 = (row.size, row.sha256) if same is None else (same[0], same[1])
+            connection.execute(
+                insert(schema.model_versions),
+                {
+                    "model_id": model_id,
+                    "version": row.version,
+                    "size": size,
+                    "sha256": sha256,
+                    "created_at": row.created,
+                    "created_by": row.created_by,
+                },
+            )
+            kept = {**vars(row), "id": model_id, "size": size, "sha256": sha256}
+            return ModelRow(**kept)
+
+        return self._transact(work)
+
+    def model(self, model_id: str, version: str | None = None) -> ModelRow | None:
+        """Return that version, or the newest; None if there is none."""
+        query = _query().where(_VERSIONS.model_id == model_id)
+        if version is not None:
+            query = query.where(_VERSIONS.version == version)
+        query = query.order_by(_VERSIONS.created_at.desc(), _VERSIONS.version).limit(1)
+        with self._db.read() as connection:
+            row = connection.execute(query).mappings().first()
+        return None if row is None else _row(row)
+
+    def models(self) -> list[ModelRow]:
+        """Return the newest version of every model, the latest first."""
+        query = _query().order_by(_VERSIONS.created_at.desc(), _VERSIONS.version)
+        newest: dict[str, ModelRow] = {}
+        with self._db.read() as connection:
+            for row in connection.execute(query).mappings():
+                newest.setdefault(row.id, _row(row))
+        return list(newest.values())
+
+    def add_upload(self, sha256: str, size: int, *, by: str, now: float) -> None:
+        """Keep that an input of this content lies in the folder of inputs."""
+
+        def work(connection: Connection, _told: list[Event]) -> None:
+            if connection.execute(_upload(sha256)).first() is None:
+                values = {"sha256": sha256, "size": size, "created_by": by, "created_at": now}
+                connection.execute(insert(schema.uploads), values)
+
+        self._transact(work)
+
+    def upload(self, sha256: str) -> int | None:
+        """Return the size in bytes of an uploaded input; None if there is none."""
+        with self._db.read() as connection:
+            size = connection.execute(_upload(sha256)).scalar()
+        return None if size is None else int(size)
+
+    def agent_seen(
+        self, agent: str, *, now: float, host: Mapping[str, Any], labels: Sequence[str]
+    ) -> None:
+        """Keep that an agent was heard of."""
+        table = schema.agents
+
+        def work(connection: Connection, _told: list[Event]) -> None:
+            values = {"host": dict(host), "labels": list(labels), "last_seen": now}
+            known = update(table).where(table.c.id == agent).values(**values)
+            if connection.execute(known).rowcount == 0:
+                connection.execute(insert(table), {"id": agent, "first_seen": now, **values})
+
+        self._transact(work)
+
+    def agents(self) -> list[dict[str, Any]]:
+        """Return all agents: id, host, labels, first_seen, last_seen (POSIX seconds)."""
+        with self._db.read() as connection:
+            rows = connection.execute(select(schema.agents).order_by(schema.agents.c.id))
+            return [dict(row) for row in rows.mappings()]
+
+
+def _upload(sha256: str) -> Select[Any]:
+    return select(schema.uploads.c.size).where(schema.uploads.c.sha256 == sha256)
+
+
+def _query() -> Select[Any]:
+    return select(
+        _MODELS.id,
+        _MODELS.name,
+        _VERSIONS.version,
+        _VERSIONS.size,
+        _VERSIONS.sha256,
+        _VERSIONS.created_at.label("created"),
+        _VERSIONS.created_by,
+        _MODELS.project_id,
+    ).join_from(schema.models, schema.model_versions)
+
+
+def _row(row: Mapping[Any, Any]) -> ModelRow:
+    return ModelRow(**{**row, "project_id": row["project_id"] or None})
