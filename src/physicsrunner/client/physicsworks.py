@@ -96,7 +96,7 @@ class PhysicsWorksUplink:
         self._token = token
         self._now = now
         self._sent = SentFiles(ledger)
-        self._sending = threading.Lock()  # appends have no offset: only their order places them
+        self._naming = threading.Lock()  # the arrays go one after the other, the newest last
         self._run = target.run
         self._data: dict[str, Any] = {}
         self._sender = Sender(self._http, self._sent, self._metadata)
@@ -145,27 +145,26 @@ class PhysicsWorksUplink:
 
     def files(self, run: str, attempt: int) -> Mapping[str, StoredFile]:  # noqa: ARG002
         """Return what is known to be stored, by path."""
-        with self._sending:
-            return {
-                path: StoredFile(path, file.offset, file.sealed is not None, file.sealed)
-                for path, file in self._sent.files.items()
-                if file.created or file.offset or file.sealed
-            }
+        return {
+            file.path: StoredFile(file.path, file.offset, file.sealed is not None, file.sealed)
+            for file in self._sent.all()
+            if file.created or file.offset or file.sealed
+        }
 
     def blocks(self, run: str, attempt: int, path: str, block_size: int) -> BlockHashes:  # noqa: ARG002
         """Return no hashes: on this wire a file in doubt is sent anew."""
-        with self._sending:
-            self._sent.get(path).restart()
+        file = self._sent.get(path)
+        with file.lock:
+            file.restart()
         return BlockHashes(path, 0, block_size, [])
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[SyncResult]:
         """Carry out the operations in order; then name new files in the run document."""
-        with self._sending:
-            try:
-                return [self._sender.apply(item) for item in batch]
-            finally:
-                # Live viewers see new files now; if this fails, the next report tries again.
-                self._try_arrays()
+        try:
+            return [self._sender.apply(item) for item in batch]
+        finally:
+            # Live viewers see new files now; if this fails, the next report tries again.
+            self._try_arrays()
 
     # -- the run document ------------------------------------------------------------------------
 
@@ -175,15 +174,14 @@ class PhysicsWorksUplink:
 
     def _report(self, report: Report) -> ReportAnswer:
         ends = report.state in TERMINAL
-        with self._sending:
-            if report.state is RunState.COMPLETED and (open_ := self._open()):
-                return ReportAnswer(
-                    report.run, report.attempt, error="not_sealed", unsealed=open_[:1000]
-                )
-            if ends:
-                self._arrays()
-            else:
-                self._try_arrays()
+        if report.state is RunState.COMPLETED and (open_ := self._open()):
+            return ReportAnswer(
+                report.run, report.attempt, error="not_sealed", unsealed=open_[:1000]
+            )
+        if ends:
+            self._arrays()
+        else:
+            self._try_arrays()
         fields: dict[str, Any] = {}
         if report.results is not None:
             fields["results"] = [_result(result) for result in report.results]
@@ -215,25 +213,35 @@ class PhysicsWorksUplink:
         ]
 
     def _open(self) -> list[str]:
-        return [path for path, file in sorted(self._sent.files.items()) if file.sealed is None]
+        return [
+            file.path
+            for file in self._sent.all()
+            if file.sealed is None and (file.created or file.offset)
+        ]
 
     def _arrays(self) -> None:
         """Send the arrays that changed."""
-        kinds = [kind for kind in KINDS if kind in self._sender.changed]
-        if not kinds or self._run is None:
-            return
-        fields = {kind: self._sent.entries(kind) for kind in kinds}
-        if not fields.get("graphics", True):
-            del fields["graphics"]  # an empty one says nothing, and others may have filled it
-        if fields:
-            self._patch(fields)
-        self._sender.changed.difference_update(kinds)
+        changed = self._sender.changed
+        with self._naming:
+            kinds = [kind for kind in KINDS if kind in changed]
+            # Taken out first: what changes while they are on their way is for the next time.
+            changed.difference_update(kinds)
+            fields: dict[str, Any] = {kind: self._sent.entries(kind) for kind in kinds}
+            if not fields.get("graphics", True):
+                del fields["graphics"]  # an empty one says nothing, and others may have filled it
+            if not fields or self._run is None:
+                return
+            try:
+                self._patch(fields)
+            except PhysicsRunnerError:
+                changed.update(kinds)
+                raise
 
     def _try_arrays(self) -> None:
         try:
             self._arrays()
         except PhysicsRunnerError:
-            return  # they stay in `_changed`; the final report insists
+            return  # they are remembered; the final report insists
 
     def _patch(self, fields: Mapping[str, Any]) -> None:
         if self._run is None:

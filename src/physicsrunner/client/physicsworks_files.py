@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class SentFile:
     next_chunk: int = 0  #: of a result: chunks sent
     target: tuple[int, str] | None = None  #: of a result: (size, SHA-256) that is being sent
     created: bool = False  #: the server knows the stored name
+    lock: threading.RLock = field(default_factory=threading.RLock)  #: held while it is sent
 
     @property
     def live(self) -> bool:
@@ -119,11 +121,16 @@ def read_range(source: Path, offset: int, length: int, piece: int) -> Iterator[b
 
 
 class SentFiles:
-    """All files of one run; sealed ones are written to *ledger* (JSON lines) when it is given."""
+    """
+    All files of one run; sealed ones are written to *ledger* (JSON lines) when it is given.
+
+    Any thread may call; a `SentFile` is changed with its ``lock`` held.
+    """
 
     def __init__(self, ledger: Path | None = None) -> None:
         self._ledger = ledger
-        self.files: dict[str, SentFile] = {}
+        self._guard = threading.Lock()
+        self._files: dict[str, SentFile] = {}
         if ledger is not None and ledger.exists():
             self._load(ledger)
 
@@ -133,9 +140,9 @@ class SentFiles:
                 row = json.loads(line)
                 path = row["path"]
                 if row.get("removed"):
-                    self.files.pop(path, None)
+                    self._files.pop(path, None)
                     continue
-                self.files[path] = SentFile(
+                self._files[path] = SentFile(
                     path=path,
                     stored=row["stored"],
                     offset=row["size"],
@@ -148,14 +155,20 @@ class SentFiles:
 
     def _write(self, row: dict[str, Any]) -> None:
         if self._ledger is not None:
-            with self._ledger.open("a", encoding="utf-8") as file:
+            with self._guard, self._ledger.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+
+    def all(self) -> list[SentFile]:
+        """Return all files, by path."""
+        with self._guard:
+            return [self._files[path] for path in sorted(self._files)]
 
     def get(self, path: str) -> SentFile:
         """Return the file, new if it is not known yet."""
-        if path not in self.files:
-            self.files[path] = SentFile(path=path, stored=stored_name(path))
-        return self.files[path]
+        with self._guard:
+            if path not in self._files:
+                self._files[path] = SentFile(path=path, stored=stored_name(path))
+            return self._files[path]
 
     def seal(self, file: SentFile, sha256: str) -> None:
         """Remember that the server has all of it."""
@@ -166,7 +179,8 @@ class SentFiles:
 
     def remove(self, path: str) -> SentFile | None:
         """Forget the file; None when it was not known."""
-        file = self.files.pop(path, None)
+        with self._guard:
+            file = self._files.pop(path, None)
         if file is not None and file.sealed:
             self._write({"path": path, "removed": True})
         return file
@@ -175,8 +189,8 @@ class SentFiles:
         """Return the files that the array *kind* lists, by path."""
         return [
             file
-            for path, file in sorted(self.files.items())
-            if kind_of(path) == kind and (file.created if file.live else file.sealed is not None)
+            for file in self.all()
+            if kind_of(file.path) == kind and (file.created if file.live else file.sealed)
         ]
 
     def entries(self, kind: str) -> list[dict[str, Any]]:

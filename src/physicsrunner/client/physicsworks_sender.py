@@ -10,7 +10,8 @@ Promises:
 - A file is sealed only when each of its bytes was answered with success and the SHA-256 of what
   was sent is the one that the caller named.
 
-Not for several threads at once: only the order of appends says where their bytes belong.
+Any thread may call, for one file one at a time: only the order of appends says where their bytes
+belong.
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ class Sender:
     def apply(self, item: Outgoing) -> SyncResult:
         """Carry out one operation; `Unanswered` means: ask what is stored, and go on."""
         op, file = item.op, self._sent.get(item.op.path)
+        with file.lock:
+            return self._carry_out(op, file, item)
+
+    def _carry_out(self, op: SyncOp, file: SentFile, item: Outgoing) -> SyncResult:
         try:
             if op.op == "append":
                 return self._append_live(file, item) if file.live else _hold(file, item)
@@ -74,6 +79,8 @@ class Sender:
     def _append_live(self, file: SentFile, item: Outgoing) -> SyncResult:
         """Append to a log, plot or medium; every piece is one request."""
         op = item.op
+        if op.offset == 0 and file.offset:
+            self._restart(file)  # it was rewritten
         if op.offset != file.offset:
             return SyncResult(file.offset, error="offset_mismatch")
         if file.offset and not file.hash_known(item.source):
@@ -191,6 +198,8 @@ class Sender:
 def _hold(file: SentFile, item: Outgoing) -> SyncResult:
     """Take note of a result's bytes; they are sent when the file is whole (`seal`)."""
     op = item.op
+    if op.offset == 0:
+        file.offset, file.held = 0, bytearray()  # the first bytes, or it was rewritten
     if op.offset != file.offset:
         return SyncResult(file.offset, error="offset_mismatch")
     if file.sealed is not None or file.created:
