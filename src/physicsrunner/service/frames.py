@@ -80,7 +80,7 @@ class FrameWriter:
         self._results: list[SyncResult] = []
         self._transfer: Transfer | None = None
         self._left = 0  # bytes of the present operation that have not come
-        self._skipping = False
+        self._error: PhysicsRunnerError = InvalidRequest("no operation")  # while bytes are skipped
         self._touched: dict[int, tuple[AttemptFiles, set[str]]] = {}
         self._seals: list[_Seal] = []
         self._done = False

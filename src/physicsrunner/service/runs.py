@@ -173,7 +173,7 @@ class RunService:
                 data = {"agent": present.agent, "requested_by": identity.subject}
                 event = facts.event(asked, live.CANCEL_REQUESTED, now, **data)
                 return Change({"cancel_requested": True, "updated_at": now}, events=[event])
-            fields = {
+            fields: dict[str, Any] = {
                 "status": next_state(present.status, RunEvent.CANCELLED),
                 "cancel_requested": True,
                 "completed_at": now,

@@ -100,16 +100,14 @@ class Transfer:
         count = min(len(data), self._compare_to - self._position)
         if count <= 0:
             return data
-        assert self._descriptor is not None
-        if os.pread(self._descriptor, count, self._position) != data[:count]:
+        if os.pread(self._opened(), count, self._position) != data[:count]:
             self._position = 0
             raise OffsetMismatch(f"{self._file.path}: other bytes are stored there already")
         self._position += count
         return data[count:]
 
     def _write(self, data: memoryview) -> None:
-        file, descriptor = self._file, self._descriptor
-        assert descriptor is not None
+        file, descriptor = self._file, self._opened()
         if not self._writing:
             self._start_writing()
         with file.lock:
@@ -121,6 +119,11 @@ class Transfer:
             file.write(descriptor, data, self._position)
         self._tails.wrote(self._attempt, file, self._position, data)
         self._position += len(data)
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            raise ServerUnavailable(f"{self._file.path}: the file is not open")
+        return self._descriptor
 
     def _start_writing(self) -> None:
         with self._attempt.lock:

@@ -90,7 +90,8 @@ def file_digest(path: Path) -> tuple[str, int]:
 
 def block_digests(path: Path, block_size: int) -> tuple[list[str], int]:
     """Return the SHA-256 of each block of *block_size* bytes, and the file's size in bytes."""
-    hashes, size = [], 0
+    hashes: list[str] = []
+    size = 0
     with path.open("rb", buffering=0) as stream:
         while True:
             digest, left = hashlib.sha256(), block_size
