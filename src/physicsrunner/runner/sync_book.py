@@ -68,6 +68,7 @@ class Book:
     by_path: dict[str, Entry] = field(default_factory=dict)  #: by path on the server
     skipped: dict[str, Skipped] = field(default_factory=dict)
     strangers: dict[str, StoredFile] = field(default_factory=dict)  #: stored, not on the disk
+    in_the_way: set[str] = field(default_factory=set)  #: strangers that something else replaces
     queued: dict[str, str] = field(default_factory=dict)  #: relative -> name of its queue
     moved: dict[str, None] = field(default_factory=dict)  #: gone or replaced, to be told
     fresh: dict[str, None] = field(default_factory=dict)  #: of which nothing is stored
@@ -187,10 +188,28 @@ class Book:
         return tuple((self.entries[source], self.entries[target]) for source, target in pairs)
 
     def leftovers(self) -> list[str]:
-        """Return paths that are stored, not sealed, and no longer on the disk (after a restart)."""
-        if self.finishing is None or not self.loaded:
+        """
+        Return paths that are stored, no longer on the disk, and must go (after a restart).
+
+        What was sealed stays, unless something else needs its name: somebody may have tidied up
+        the work folder after a delivery.
+        """
+        if not (self.strangers and self.loaded):
             return []
-        return [path for path, file in self.strangers.items() if not file.sealed]
+        finishing = self.finishing is not None
+        return [
+            path
+            for path, file in self.strangers.items()
+            if path in self.in_the_way or (finishing and not file.sealed)
+        ]
+
+    def make_room(self, entry: Entry) -> None:
+        """Let what is stored go where *entry* has to be: a file in place of a folder, or so."""
+        self.in_the_way.update(
+            path
+            for path in self.strangers
+            if path.startswith(entry.path + "/") or entry.path.startswith(path + "/")
+        )
 
     def settled(self) -> bool:
         """Whether nothing is on its way or waiting any more."""

@@ -343,6 +343,7 @@ class Sender:
             return
         book.reload = book.reload or (entry.lost and book.loading)
         error = next(result.error for result in results if result.error is not None)
+        book.make_room(entry)
         if error not in PASSING and entry.tries >= _TRIES and book.finishing is not None:
             entry.given_up = True
             entry.lost = False
