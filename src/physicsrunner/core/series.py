@@ -34,11 +34,41 @@ from physicsrunner.core.series_rules import (
 
 LONGEST_LINE: Final = 2_000  # characters
 _NAME_LIMIT: Final = 120  # characters
-_PAIR: Final = re.compile(
-    r"(?<![\w.])(?P<name>[A-Za-z_][\w./()\[\]-]{0,40}(?: [\w./()\[\]-]{1,40}){0,4}?)"
-    rf" {{0,20}}[=:]\s{{0,20}}(?P<value>{NUMBER})(?![\w:/-]|\.\d)"
-)
-_COUNTED: Final = re.compile(r"(?P<name>[A-Za-z]\w*)[ #]{1,3}(?P<value>\d+)\b")
+_VALUE: Final = re.compile(rf"[=:] {{0,20}}(?P<value>{NUMBER})(?![\w:/-]|\.\d)")
+_BETWEEN: Final = re.compile(r"[,;|\t:=(){}\"']|  ")
+_LETTER: Final = re.compile(r"[A-Za-z_]")
+_BRACKET: Final = re.compile(r"\([^()]{0,40}\)$")
+_COUNT: Final = re.compile(r"[ #](\d+)\b")
+_MOST_WORDS: Final = 4
+
+
+def _pairs(line: str) -> list[tuple[str, float | None]]:
+    found: list[tuple[str, float | None]] = []
+    end = 0
+    for match in _VALUE.finditer(line):
+        before, end = line[end : match.start()].rstrip(" \"'"), match.end()
+        bracket = _BRACKET.search(before)  # "force (max) = 3": a bracket belongs to the name
+        plain = before[: bracket.start()] if bracket else before
+        words = _BETWEEN.split(plain)[-1].split(" ")[-_MOST_WORDS:]
+        # "at step 5 residual = 3": a name of its own for each step would flood.
+        start = max((n + 1 for n, word in enumerate(words) if word[:1].isdigit()), default=0)
+        name = " ".join(words[start:]).strip()
+        if bracket and name:
+            name = f"{name} {bracket[0]}" if plain.endswith(" ") else name + bracket[0]
+        if _LETTER.match(name):
+            found.append((name, number(match["value"])))
+    return found
+
+
+def _counted(line: str, names: tuple[str, ...]) -> dict[str, float | None]:
+    """Find "iter 5" where it names no pair: "iter 5: residual = 1e-3"."""
+    for match in _COUNT.finditer(line):
+        before = line[: match.start()].rstrip(" #").lower()
+        if before.endswith(names):
+            name = next(name for name in names if before.endswith(name))
+            if not before[: -len(name)][-1:].isalnum():
+                return {name: number(match[1])}
+    return {}
 
 
 def _bracketed(name: str, rule: BlockRule) -> tuple[str, str | None]:
@@ -266,17 +296,17 @@ class Reader:
     def _pairs_line(self, _: int, rule: PairsRule, line: str) -> list[Point]:
         if "=" not in line and ":" not in line:
             return []
-        pairs = [(match["name"], number(match["value"])) for match in _PAIR.finditer(line)]
+        pairs = _pairs(line)
         named = {name.lower(): value for name, value in pairs}
-        for match in _COUNTED.finditer(line):  # "iter 5: residual = 1e-3"
-            named.setdefault(match["name"].lower(), number(match["value"]))
+        if named.keys().isdisjoint(rule.x):
+            named.update(_counted(line, rule.x))
         x_name = next((name for name in rule.x if named.get(name) is not None), None)
         if x_name is not None:
             self._variables["pairs"] = named[x_name] or 0.0
             self._texts["pairs"] = x_name
         found: list[Point] = []
         for name, y in pairs:
-            if name.lower() not in rule.x and y is not None and not re.search(r"\s\d", name):
+            if name.lower() not in rule.x and y is not None:
                 found += self._pair(name, y)
         return found
 

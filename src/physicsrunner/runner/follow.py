@@ -35,7 +35,7 @@ from physicsrunner.runner.follow_tail import Piece, Tail
 from physicsrunner.runner.workdir import WorkFolder
 
 _MOST_FILES: Final = 500
-_FALLBACK_BYTES: Final = 64 * 1024 * 1024  # a longer log is no table of values
+_FALLBACK_BYTES: Final = 32 * 1024 * 1024  # a longer log is no table of values
 _QUIET_S: Final = 1.0  # so long a line without end is taken for what it will be
 _LOOKUP_BYTES: Final = 256 * 1024
 
@@ -258,13 +258,17 @@ class Follower:
                     readers.program = name
                     readers.fallback.clear()
                     wanting = readers.wanting(text, fallback=False)
+            specific = False
             for reader in wanting:
+                is_fallback = isinstance(reader, Reader) and reader.rules.fallback
+                if is_fallback and specific:
+                    continue
                 points = reader.feed(line)
                 found += points
-                if points and readers.fallback and reader not in readers.fallback.values():
-                    readers.fallback.clear()
-                    wanting = readers.wanting(text, fallback=False)
-                    break
+                specific = specific or (bool(points) and not is_fallback)
+            if specific and readers.fallback:
+                readers.fallback.clear()
+                wanting = readers.wanting(text, fallback=False)
         for reader in wanting:
             if isinstance(reader, Reader):
                 self._look_up(reader)
