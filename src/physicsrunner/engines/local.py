@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
 import uuid
@@ -41,10 +40,11 @@ from physicsrunner.errors import ConfigError, PhysicsRunnerError, StorageFull
 #: Inherited by whatever a program starts: how orphans are found. Nested runs are parts of it.
 TAG: Final = "PHYSICSRUNNER_ATTEMPT_ID"
 
-# $1 is the control folder. `ended` is written at first, so that a full disk cannot keep the exit
-# status from being written over it. `trap :` and not `trap ''`: what is ignored is inherited.
+# $1 is the control folder, $2 the working directory. `ended` is written at first, so that a full
+# disk cannot keep the exit status from being written over it. `trap :` and not `trap ''`: what is
+# ignored is inherited.
 _SHIM: Final = r"""
-d=$1; shift
+d=$1; cd "$2" || exit 126; shift 2
 start() { shift 19; s=$1; }
 s=0; b=-
 if read -r line < /proc/$$/stat; then start ${line##*) }; fi
@@ -60,6 +60,7 @@ echo "$c" 1<> "$d/ended"
 mv -f "$d/ended" "$d/exit"
 exit $c
 """
+_DEFAULT_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT)
 _CLAIM_S: Final = 10.0  # until a shim that was started has claimed its folder
 
 
@@ -68,7 +69,7 @@ class LocalEngine:
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._children: set[int] = set()  #: shims that this process must reap
         self._guard = threading.Lock()
 
     def submit(self, program: Program) -> NativeId:
@@ -95,7 +96,7 @@ class LocalEngine:
         whole = f"{outer}/{tag}" if outer else tag
         child = self._start(program, {**program.environment, TAG: whole})
         with self._guard:
-            self._children[child.pid] = child
+            self._children.add(child)
         return self._await_claim(program.control, child)
 
     def find(self, control: Path) -> NativeId | None:
@@ -137,29 +138,35 @@ class LocalEngine:
             kill_tagged(TAG, tag, self._sleep)
         self._reap()
 
-    def _start(self, program: Program, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        argv = ["/bin/sh", "-c", _SHIM, "physicsrunner-shim", str(program.control), *program.argv]
+    def _start(self, program: Program, environment: Mapping[str, str]) -> int:
+        folder, cwd = str(program.control), str(program.cwd)
+        argv = ["/bin/sh", "-c", _SHIM, "physicsrunner-shim", folder, cwd, *program.argv]
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        streams: list[tuple[int, int, str, int, int]] = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(program.stdout), append, 0o644),
+            (os.POSIX_SPAWN_OPEN, 2, str(program.stderr), append, 0o644),
+        ]
         try:
-            with program.stdout.open("ab") as out, program.stderr.open("ab") as err:
-                return subprocess.Popen(
-                    argv,
-                    cwd=program.cwd,
-                    env=dict(environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=subprocess.STDOUT if program.stderr == program.stdout else err,
-                    start_new_session=True,
-                )
+            return os.posix_spawn(
+                argv[0],
+                argv,
+                environment,
+                file_actions=streams,
+                setsid=True,
+                setsigmask=[],
+                setsigdef=_DEFAULT_SIGNALS,  # Python ignores some, and that would be inherited
+            )
         except OSError as error:
             raise ConfigError(f"cannot start {program.argv[0]!r}: {error}") from error
 
-    def _await_claim(self, control: Path, child: subprocess.Popen[bytes]) -> NativeId:
+    def _await_claim(self, control: Path, child: int) -> NativeId:
         step, waited = 0.0005, 0.0
         while waited < _CLAIM_S:
             found = self.find(control)
             if found is not None:
                 return found
-            if child.poll() is not None:
+            if self._reap(child):
                 break
             self._sleep(step)
             waited += step
@@ -194,12 +201,19 @@ class LocalEngine:
                     os.kill(process.pid, signal.SIGKILL)
             self._sleep(0.01)
 
-    def _reap(self) -> None:
-        """Collect children that have ended, so that they do not stay as zombies."""
+    def _reap(self, wanted: int = 0) -> bool:
+        """Collect children that have ended, lest they stay as zombies; was *wanted* one?"""
+        found = False
         with self._guard:
-            for pid, child in list(self._children.items()):
-                if child.poll() is not None:
-                    del self._children[pid]
+            for pid in list(self._children):
+                try:
+                    ended, _ = os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    ended = pid  # collected by somebody else
+                if ended:
+                    self._children.discard(pid)
+                    found = found or pid == wanted
+        return found
 
 
 def _native_id(process: ProcessId, control: Path) -> NativeId:

@@ -166,13 +166,12 @@ def _stat(pid: int) -> tuple[str, int] | None:
     return (words[0], int(words[19])) if len(words) > 19 else None
 
 
-def _pids() -> Iterator[int]:
+def _pids() -> list[int]:
     try:
-        for entry in os.scandir(_PROC):
-            if entry.name.isdigit():
-                yield int(entry.name)
+        with os.scandir(_PROC) as entries:
+            return [int(entry.name) for entry in entries if entry.name.isdigit()]
     except OSError:
-        return
+        return []
 
 
 def _exists(pid: int) -> bool:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from physicsrunner.core.exitcodes import exit_code
 from physicsrunner.errors import ConfigError, PhysicsRunnerError, UsageError
 from physicsrunner.runner.attempt import carry_out, is_over
-from physicsrunner.runner.journal import Journal
+from physicsrunner.runner.journal import History, Journal
 from physicsrunner.runner.reporting import Progress
 from physicsrunner.runner.result import RunResult
 from physicsrunner.runner.workdir import WorkFolder
@@ -97,6 +97,63 @@ def run_solver(
     finally:
         if uplink is not None:
             uplink.close()
+
+
+def deliver_folder(
+    work_dir: str | os.PathLike[str],
+    *,
+    server: str | None = None,
+    token: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> RunResult:
+    """
+    Deliver what a run left in its work folder (``physicsrunner sync WORKDIR``).
+
+    Parameters
+    ----------
+    work_dir
+        The work folder. May be given again and again; what the server has is not sent twice.
+    server, token
+        Where to; None: as the run was configured. A run that was carried out without a server is
+        created there under its own id, which needs a user's token.
+
+    Raises
+    ------
+    UsageError
+        There is no run in the folder, it has not ended, or no server is known.
+    """
+    folder = WorkFolder(Path(work_dir).absolute())
+    history = Journal(folder.journal, time.time).read()
+    if history.run is None:
+        raise UsageError(f"there is no run in {folder.root}")
+    if history.outcome is None:
+        raise UsageError(
+            f"the run in {folder.root} has not ended; going on with it (`physicsrunner run "
+            "--configPath=...`) delivers it too"
+        )
+    config = _config_of(folder, history)
+    if server is not None:
+        config = replace(config, wire=NATIVE, server=server, token=token or config.token)
+    elif token is not None:
+        config = replace(config, token=token)
+    if config.wire == OFFLINE:
+        raise UsageError(f"the run in {folder.root} has no server; name one (--host URL)")
+    if config.wire == NATIVE:
+        config = replace(config, run=history.run, attempt=history.attempt or 1)
+    uplink = connect(config)
+    try:
+        return carry_out(config, uplink=uplink, on_progress=on_progress, stop=stop)
+    finally:
+        if uplink is not None:
+            uplink.close()
+
+
+def _config_of(folder: WorkFolder, history: History) -> RunnerConfig:
+    kept = folder.control / "config.json"
+    if not kept.is_file():
+        return RunnerConfig(str(folder.root), run=history.run)
+    return replace(load_config(kept), work_dir=str(folder.root))
 
 
 def load_config(path: str | os.PathLike[str]) -> RunnerConfig:

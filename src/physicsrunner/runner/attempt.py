@@ -38,7 +38,7 @@ from physicsrunner.runner.reporting import Progress, Reporter
 from physicsrunner.runner.result import RunResult, StageTime
 from physicsrunner.runner.stages import download, execute, init, postprocess, watch
 from physicsrunner.runner.workdir import WorkFolder
-from physicsrunner.wire.documents import NATIVE, RunnerConfig
+from physicsrunner.wire.documents import NATIVE, PHYSICSWORKS, RunnerConfig
 from physicsrunner.wire.messages import Failure
 
 #: What each stage does. The order is `Stage`'s.
@@ -122,9 +122,13 @@ def is_over(config: RunnerConfig, history: History) -> bool:
     Say whether the next start in this folder is a new run.
 
     A run whose id somebody gave (the native wire) is the same run for ever; without an id, and on
-    the PhysicsWorks wire, every start after a finished one is a run of its own.
+    the PhysicsWorks wire, every start after a finished one is a run of its own. (What is finished
+    but not delivered over that wire is delivered first.)
     """
-    return history.finished and (config.run is None or config.run != history.run)
+    if not history.finished or config.run == history.run:
+        return False
+    # An end that the server does not know yet is delivered before anything new begins.
+    return config.wire != PHYSICSWORKS or history.delivered or history.kept
 
 
 def _prepare(
@@ -222,7 +226,7 @@ def _run(attempt: Attempt) -> RunResult:
     times = [_stage(attempt, stage) for stage in Stage]
     finished = Stage.POSTPROCESS in attempt.plan.stages
     if finished:
-        attempt.journal.note("finished")
+        attempt.journal.note("finished", kept=not attempt.plan.upload)
     return _result(attempt, tuple(times))
 
 

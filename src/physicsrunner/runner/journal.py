@@ -53,6 +53,7 @@ class History:
     outcome: Outcome | None = None
     reported: bool = False  #: the server knows the outcome
     finished: bool = False  #: the last stage is done
+    kept: bool = False  #: it was finished without sending its files, as was asked
     delivered: bool = False  #: all files are sealed on the server, and it knows the outcome
     wire: str | None = None
     name: str | None = None
@@ -180,7 +181,9 @@ _EVENTS: dict[str, Callable[[History, dict[str, Any]], History]] = {
     "outcome": _outcome,
     "reported": lambda history, _: replace(history, reported=True),
     "delivered": lambda history, _: replace(history, delivered=True),
-    "finished": lambda history, _: replace(history, finished=True),
+    "finished": lambda history, record: replace(
+        history, finished=True, kept=bool(record.get("kept"))
+    ),
 }
 
 
