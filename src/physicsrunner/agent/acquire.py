@@ -1,0 +1,61 @@
+"""
+Asking for work.
+
+Promises: one call is one request; no answer is not an error but "no work now" (`Waiting` tells how
+long to wait before the next one). A refusal (wrong token) is final and raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from physicsrunner.client.http import Http
+from physicsrunner.core.retry import Backoff
+from physicsrunner.errors import ServerUnavailable
+from physicsrunner.wire import rest
+from physicsrunner.wire.codec import decode, encode
+from physicsrunner.wire.messages import LeaseGrant, LeaseRequest
+
+POLL_S: Final = 10.0  #: between two questions when nothing wakes us
+
+
+class Acquirer:
+    """Leases runs for one agent."""
+
+    def __init__(
+        self, http: Http, request: LeaseRequest, *, random: Callable[[], float], poll_s: float
+    ) -> None:
+        self._http = http
+        self._request = request
+        self._random = random
+        self._poll_s = poll_s
+        self._backoff = Backoff(base=0.5, cap=30.0)
+        self._failures = 0
+        self._retry_after: float | None = None
+
+    def acquire(self) -> list[LeaseGrant]:
+        """Return the runs that were leased now; empty when there is none, or no answer."""
+        try:
+            answer: Any = self._http.value("POST", rest.LEASES, json=encode(self._request))
+            grants = [decode(LeaseGrant, item) for item in answer]
+        except ServerUnavailable as error:
+            self._failures += 1
+            self._retry_after = getattr(error, "retry_after", None)
+            return []
+        self._failures = 0
+        return grants
+
+    @property
+    def contact(self) -> bool:
+        """Whether the last question was answered."""
+        return self._failures == 0
+
+    def wait_s(self) -> float:
+        """Return the seconds to wait before asking again when there was no work."""
+        if self._failures:
+            return self._backoff.wait(
+                self._failures, random=self._random, retry_after=self._retry_after
+            )
+        # Jitter: agents that were started together do not ask together for ever.
+        return self._poll_s * (0.8 + 0.4 * self._random())

@@ -1,0 +1,122 @@
+"""`physicsrunner server`: the server alone."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import click
+
+from physicsrunner.cli.command import Invocation, make_command
+from physicsrunner.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from physicsrunner.server.serve import Place
+
+#: Options of every command that starts a server.
+DATA = click.option(
+    "--data",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of runs, files and database.",
+)
+# Called "listen" inside: "host" is the server that a command talks to.
+LISTEN = click.option(
+    "--host", "listen", metavar="ADDRESS", help="Address to listen on; default: 127.0.0.1."
+)
+PORT = click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port; default: 3011; 0: any free one."
+)
+
+
+@make_command("server", server=False)
+@DATA
+@LISTEN
+@PORT
+def command(call: Invocation, data: Path | None, listen: str | None, port: int | None) -> None:
+    """
+    Start the server alone; Ctrl-C or SIGTERM ends it.
+
+    The first start makes a signing key and an admin token in the data folder and says where.
+    """
+    serve = serving()
+    log_to_stderr(debug=call.debug)
+    place = place_of(call, data, listen, port)
+    with (
+        serve.ready(place, on_listening=lambda url: greet(call, url, place)) as server,
+        stopped_by_signals(server.stop),
+    ):
+        server.run()
+    call.screen.note("the server has ended")
+
+
+def serving() -> ModuleType:
+    """Return the module that serves, or say which extra is missing."""
+    try:
+        from physicsrunner.server import serve
+    except ImportError as error:
+        if error.name is None or error.name.startswith("physicsrunner"):
+            raise
+        raise MissingExtra(
+            f"the server needs {error.name}: pip install 'physicsrunner[server]'"
+        ) from None
+    return serve
+
+
+def place_of(call: Invocation, data: Path | None, listen: str | None, port: int | None) -> Place:
+    """Return folder and address: of the options, else of the settings."""
+    from physicsrunner.server.serve import Place
+
+    settings = call.settings
+    return Place(
+        data=(data or settings.data).expanduser().absolute(),
+        host=listen or settings.host,
+        port=settings.port if port is None else port,
+    )
+
+
+def greet(call: Invocation, url: str, place: Place) -> None:
+    """Say where the server is and how to log in. The first line is what programs wait for."""
+    screen = call.screen
+    secret, token = place.data / "secret.key", place.data / "admin.token"
+    if screen.as_json:
+        screen.line({"listening": url, "data": place.data, "secret": secret, "admin_token": token})
+        return
+    screen.text(f"listening on {url}")
+    screen.text(f"  data         {place.data}")
+    screen.text(f"  signing key  {secret} (mode 0600)")
+    screen.text(f"  admin token  {token} (mode 0600)")
+    screen.text(f"  log in       physicsrunner login {url} --token-file {token}")
+    screen.text(f"  description  {url}/docs")
+
+
+def log_to_stderr(*, debug: bool) -> None:
+    """Have this process's log on standard error: warnings, with --debug all."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log = logging.getLogger("physicsrunner")
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG if debug else logging.INFO)
+    web = logging.getLogger("uvicorn")
+    web.addHandler(handler)
+    web.setLevel(logging.INFO if debug else logging.WARNING)
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call *stop* at SIGTERM and SIGINT; restore the handlers afterwards."""
+
+    def heed(_number: int, _frame: object) -> None:
+        stop()
+
+    before = {number: signal.signal(number, heed) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,141 @@
+"""`physicsrunner up`: a server and an agent on this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from physicsrunner.cli.command import Invocation, make_command
+from physicsrunner.cli.server import (
+    DATA,
+    LISTEN,
+    PORT,
+    greet,
+    log_to_stderr,
+    place_of,
+    serving,
+    stopped_by_signals,
+)
+from physicsrunner.config import remember
+
+_POLL_S = 2.0  # the server is next door
+_END_S = 10.0
+
+
+@make_command("up", server=False)
+@DATA
+@LISTEN
+@PORT
+@click.option(
+    "--work",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the agent's work folders; default: DATA/work.",
+)
+@click.option("--no-login", is_flag=True, help="Do not keep the admin's token in your settings.")
+def command(
+    call: Invocation,
+    data: Path | None,
+    listen: str | None,
+    port: int | None,
+    work: Path | None,
+    no_login: bool,
+) -> None:
+    """
+    Start a server and an agent that carries out one run at a time.
+
+    Ctrl-C or SIGTERM ends both. A program that runs is not killed by that: it writes on, and the
+    next `physicsrunner up` takes it up again. `physicsrunner cancel` stops a run.
+    """
+    serve = serving()
+    log_to_stderr(debug=call.debug)
+    place = place_of(call, data, listen, port)
+    settings: dict[str, Any] = {
+        "work": str((work or place.data / "work").expanduser().absolute()),
+        "cache": str(call.settings.cache),
+        "poll_s": _POLL_S,
+    }
+    begin = threading.Event()
+
+    def listening(url: str) -> None:
+        token = (place.data / "admin.token").read_text(encoding="utf-8").strip()
+        settings.update(server=url, token=token)
+        if not no_login:
+            remember(url, token)
+        greet(call, url, place)
+        begin.set()
+
+    with (
+        serve.ready(place, on_listening=listening) as server,
+        _agent(settings, begin),
+        stopped_by_signals(server.stop),
+    ):
+        server.run()
+    call.screen.note("server and agent have ended")
+
+
+@contextmanager
+def _agent(settings: dict[str, Any], begin: threading.Event) -> Iterator[None]:
+    """Keep an agent process running from *begin* on; end it with the block."""
+    ending = threading.Event()
+    children: list[subprocess.Popen[str]] = []
+
+    def keep() -> None:
+        begin.wait()
+        while not ending.is_set():
+            child = _start(settings)
+            children[:] = [child]
+            if ending.is_set():
+                _end(child)
+            child.wait()
+            ending.wait(1.0)  # one that ends unasked is started again, not in a tight loop
+
+    keeper = threading.Thread(target=keep, name="agent", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        begin.set()
+        for child in children:
+            _end(child)
+        keeper.join(_END_S)
+
+
+def _start(settings: dict[str, Any]) -> subprocess.Popen[str]:
+    """
+    Start the agent in a process of its own.
+
+    Its standard input carries its settings (nobody sees the token) and stays open as long as we
+    live: its end, however we end, is the agent's end. Ctrl-C reaches us alone: it is in a session
+    of its own.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-m", "physicsrunner.agent"],
+        stdin=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert child.stdin is not None  # noqa: S101 - it is a pipe
+        child.stdin.write(json.dumps(settings) + "\n")
+        child.stdin.flush()
+    except BrokenPipeError:
+        pass  # it has ended already; whoever waits for it sees that
+    return child
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    if child.stdin is not None:
+        try:
+            child.stdin.close()
+        except BrokenPipeError:
+            return

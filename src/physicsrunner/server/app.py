@@ -1,0 +1,148 @@
+"""
+The one place that puts the server's parts together.
+
+Promises: `create_app` gives one ASGI application with all doors: REST, socket.io, foreign wires;
+its lifespan starts the live feed and the clock and ends them. Here, and nowhere below, the time is
+read. It opens no socket and no file: `serve` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+import socketio
+from anyio import to_thread
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+import physicsrunner
+from physicsrunner.server import openapi, problems
+from physicsrunner.server.hub import Hub
+from physicsrunner.server.limits import BodyLimits, Limits
+from physicsrunner.server.live import Live
+from physicsrunner.server.metrics import Measured, Metrics
+from physicsrunner.server.parts import Parts
+from physicsrunner.server.rest import (
+    access,
+    artifacts,
+    attempts,
+    leases,
+    logs,
+    models,
+    server,
+    simulations,
+    sync,
+    uploads,
+)
+from physicsrunner.service.services import Services
+from physicsrunner.wire.live import SOCKETIO_PATH
+
+CLOCK_S: Final = 1.0  #: between two looks at overdue leases
+LAST_BODIES_S: Final = 3.0  #: for cut bodies to write what they have
+
+_LOG = logging.getLogger(__name__)
+_ROUTERS: Final = (
+    simulations,
+    artifacts,
+    logs,
+    models,
+    uploads,
+    leases,
+    attempts,
+    sync,
+    access,
+    server,
+)
+#: Foreign wires: path and module, each with ``router(services) -> APIRouter``.
+_DOORS: Final = (("/physicsworks", "physicsrunner.server.doors.physicsworks"),)
+
+
+class Application:
+    """The ASGI application of one server, and how to ask it to end."""
+
+    def __init__(self, services: Services, *, limits: Limits | None = None) -> None:
+        self._services = services
+        self._limits = limits or Limits()
+        self._hub: Hub | None = None
+        self._live: Live | None = None
+        self.metrics = Metrics()
+        self.api = self._api()
+        self.asgi: ASGIApp = self._with_live()
+
+    async def begin_stopping(self) -> None:
+        """Wake and send away all who wait: followers and viewers. Requests go on."""
+        if self._hub is not None:
+            self._hub.close()
+        if self._live is not None:
+            await self._live.close()
+
+    def _api(self) -> FastAPI:
+        api = FastAPI(
+            title="physicsrunner",
+            version=getattr(physicsrunner, "__version__", "0"),
+            description="Give it a main.py. It runs it anywhere, shows it live, loses nothing.",
+            docs_url=None,
+            redoc_url=None,
+            lifespan=self._lifespan,
+            swagger_ui_oauth2_redirect_url=None,
+        )
+        for module in _ROUTERS:
+            api.include_router(module.router)
+        for prefix, name in _DOORS:
+            if importlib.util.find_spec(name) is not None:
+                door = importlib.import_module(name)
+                api.include_router(door.router(self._services), prefix=prefix, tags=["doors"])
+        problems.install(api)
+        openapi.install(api)
+        api.add_middleware(BodyLimits, limits=self._limits)
+        api.add_middleware(Measured, metrics=self.metrics)
+        return api
+
+    def _with_live(self) -> ASGIApp:
+        self._live = Live(self._services, self.metrics)
+        asgi: ASGIApp = socketio.ASGIApp(
+            self._live.server, self.api, socketio_path=SOCKETIO_PATH.strip("/")
+        )
+        return asgi
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
+        assert self._live is not None  # noqa: S101 - made in __init__
+        hub = Hub(asyncio.get_running_loop())
+        parts = Parts(self._services, hub, self._limits, self.metrics)
+        api.state.parts = parts
+        self._hub = hub
+        self._live.attach(hub)
+        unsubscribe = self._services.feed.subscribe(hub.publish)
+        tasks = [asyncio.create_task(self._live.run()), asyncio.create_task(self._clock())]
+        try:
+            yield
+        finally:
+            await self.begin_stopping()
+            unsubscribe()
+            if not await to_thread.run_sync(parts.bodies.wait, LAST_BODIES_S):
+                _LOG.warning("a body was still open at the end; its sender will go on later")
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _clock(self) -> None:
+        """Look for overdue leases until cancelled."""
+        while True:
+            await asyncio.sleep(CLOCK_S)
+            try:
+                await to_thread.run_sync(self._services.leases.expire, time.time())
+            except Exception:
+                _LOG.exception("looking for overdue leases failed; it is tried again")
+
+
+def create_app(services: Services, *, limits: Limits | None = None) -> Application:
+    """Put the server together around *services*."""
+    return Application(services, limits=limits)

@@ -1,0 +1,110 @@
+"""
+Bodies of requests and answers: JSON to messages and back, and big bodies to a file.
+
+Promises: what cannot be read raises `InvalidRequest` and says where; answers are strict JSON
+(numbers that JSON has no word for, NaN and infinities, become texts); a body that is stored goes
+to the disk piece by piece and leaves nothing behind when it fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from anyio import to_thread
+from fastapi import Request, Response
+
+from physicsrunner.errors import InvalidRequest
+from physicsrunner.wire import codec
+
+T = TypeVar("T")
+
+PIECE: Final = 1024 * 1024  #: bytes that are handed to the disk at once
+
+
+@dataclass(frozen=True)
+class StoredBody:
+    """A body that lies in a file."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+async def json_of(request: Request) -> Any:
+    """Return the request's JSON value; an empty body is an empty object."""
+    body = await request.body()
+    try:
+        return json.loads(body) if body.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the body is not JSON: {str(error)[:200]}") from None
+
+
+async def message(request: Request, kind: type[T]) -> T:
+    """Return the request's JSON as a *kind*."""
+    return codec.decode(kind, await json_of(request))
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return *value* (messages, lists and dicts of them) as a JSON answer."""
+    return Response(dumps(value), status, headers=headers, media_type="application/json")
+
+
+def dumps(value: Any) -> bytes:
+    """Return *value* as strict JSON, UTF-8."""
+    plain = codec.encode(value)
+    try:
+        text = json.dumps(plain, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_without_nan(plain), separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+@asynccontextmanager
+async def stored(request: Request, folder: Path) -> AsyncIterator[StoredBody]:
+    """Give the request's body as a file in *folder*, which is removed if it is still there."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix="body-")
+    path = Path(name)
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with os.fdopen(handle, "wb", buffering=0) as file:
+
+            def write(pieces: list[bytes]) -> None:
+                for piece in pieces:
+                    digest.update(piece)
+                    view = memoryview(piece)
+                    while view:
+                        view = view[file.write(view) :]
+
+            pieces: list[bytes] = []
+            waiting = 0
+            async for piece in request.stream():
+                pieces.append(piece)
+                waiting += len(piece)
+                size += len(piece)
+                if waiting >= PIECE:
+                    await to_thread.run_sync(write, pieces)
+                    pieces, waiting = [], 0
+            await to_thread.run_sync(write, pieces)
+        yield StoredBody(path, size, digest.hexdigest())
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""Models: versioned, immutable bundles with a main.py."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+
+from physicsrunner.server.auth import Caller
+from physicsrunner.server.bodies import answer, stored
+from physicsrunner.server.downloads import file_response
+from physicsrunner.server.openapi import gives, gives_bytes, takes
+from physicsrunner.server.parts import Shared
+from physicsrunner.wire import rest
+
+router = APIRouter(tags=["models"])
+
+_MODEL = {
+    "id": "5c1f2e0a-7f0e-4a4e-9a53-3a1f5b0c2d11",
+    "name": "cavity",
+    "version": "9f2c" + "0" * 60,
+    "size": 4096,
+    "sha256": "ab12" + "0" * 60,
+    "created": 1767225600.0,
+}
+_SHAPE = {
+    "id": str,
+    "name": str,
+    "version": str,
+    "size": int,
+    "sha256": str,
+    "created": float,
+}
+
+
+@router.post(
+    rest.MODELS,
+    status_code=201,
+    summary="Store a model",
+    openapi_extra=takes(bytes, media="application/zip"),
+    responses=gives(_SHAPE, _MODEL, status=201),
+)
+async def add(
+    request: Request, who: Caller, parts: Shared, name: Annotated[str | None, Query()] = None
+) -> Response:
+    """
+    Store the zip that is the body; main.py lies at its top.
+
+    The version is the SHA-256 of its content: the same content again is the same version.
+    """
+    with parts.bodies.one():
+        parts.services.access.require(who, "models:create")
+        async with stored(request, parts.services.scratch) as body:
+            model = await to_thread.run_sync(parts.services.models.add, who, body.path, name)
+    return answer(model, 201)
+
+
+@router.get(
+    rest.MODELS, summary="List models", responses=gives({"data": list[object]}, {"data": [_MODEL]})
+)
+async def list_models(who: Caller, parts: Shared) -> Response:
+    """List the models, the newest version of each first."""
+    return answer({"data": await to_thread.run_sync(parts.services.models.list, who)})
+
+
+@router.get(
+    f"{rest.MODELS}/{{model}}/versions/{{version}}/bundle",
+    summary="Fetch a model's zip",
+    response_class=Response,
+    responses=gives_bytes("application/zip"),
+)
+async def bundle(
+    request: Request, model: str, version: str, who: Caller, parts: Shared
+) -> Response:
+    """Fetch the zip; ranges work."""
+
+    def find() -> Response:
+        path = parts.services.models.bundle(who, model, version)
+        name = f"{version[:12]}.zip"
+        return file_response(request, path, name=name, media="application/zip")
+
+    return await to_thread.run_sync(find)

@@ -1,0 +1,75 @@
+"""The server itself: health, metrics, and its description for people and machines."""
+
+from __future__ import annotations
+
+import importlib.resources
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import FileResponse
+
+import physicsrunner
+from physicsrunner.errors import NotAllowed, NotFound
+from physicsrunner.server.bodies import answer
+from physicsrunner.server.openapi import gives, gives_bytes
+from physicsrunner.server.parts import Shared
+
+router = APIRouter(tags=["server"])
+
+_LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
+# Swagger UI from a wheel on this machine (fastapi-offline carries it): /docs must work where there
+# is no way out, and a page that holds tokens should load no script of a stranger's.
+_ASSETS: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
+
+
+@router.get(
+    "/health",
+    summary="Is it up",
+    responses=gives({"status": str, "version": str}, {"status": "ok", "version": "0.1.0"}),
+)
+async def health(parts: Shared) -> Response:
+    """Answer 200 while the server takes requests; open to everybody."""
+    status = "stopping" if parts.hub.closed else "ok"
+    return answer({"status": status, "version": getattr(physicsrunner, "__version__", "unknown")})
+
+
+@router.get(
+    "/metrics",
+    summary="Counters for Prometheus",
+    response_class=Response,
+    responses=gives_bytes("text/plain", "Prometheus text format"),
+)
+async def metrics(request: Request, parts: Shared) -> Response:
+    """Answer to callers on this machine alone."""
+    host = request.client.host if request.client is not None else ""
+    if not host.startswith(_LOOPBACK):
+        raise NotAllowed("the counters are shown on the server's own machine only")
+    return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """Show the description with Swagger UI."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=f"{request.app.title}: API",
+        swagger_js_url="/docs/swagger-ui-bundle.js",
+        swagger_css_url="/docs/swagger-ui.css",
+        swagger_favicon_url="/docs/favicon.png",
+        swagger_ui_parameters={"persistAuthorization": False, "docExpansion": "list"},
+    )
+
+
+@router.get("/docs/{name}", include_in_schema=False)
+async def docs_asset(name: str) -> Response:
+    """Serve a part of Swagger UI."""
+    media = _ASSETS.get(name)
+    found: Any = importlib.resources.files("fastapi_offline") / "static" / name
+    if media is None or not found.is_file():
+        raise NotFound(f"there is no part {name!r} of the page")
+    return FileResponse(str(found), media_type=media, headers={"Cache-Control": "max-age=86400"})

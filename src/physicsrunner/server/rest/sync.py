@@ -1,0 +1,44 @@
+"""The sync endpoint: one frame with operations on many files of many runs."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from physicsrunner.server.auth import Caller
+from physicsrunner.server.bodies import answer
+from physicsrunner.server.decoding import decoder
+from physicsrunner.server.intake import Intake
+from physicsrunner.server.openapi import gives, takes
+from physicsrunner.server.parts import Shared
+from physicsrunner.server.pump import take_in
+from physicsrunner.wire import rest
+from physicsrunner.wire.messages import SyncResult
+
+router = APIRouter(tags=["runners"])
+
+
+@router.post(
+    rest.SYNC,
+    summary="Send a frame of file operations",
+    openapi_extra=takes(bytes, media="application/octet-stream"),
+    responses=gives(
+        {"results": list[SyncResult]}, {"results": [{"offset": 1024, "sealed": False}]}
+    ),
+)
+async def sync(request: Request, who: Caller, parts: Shared) -> Response:
+    """
+    Take a frame: u64 big-endian length, a JSON manifest, then the operations' bytes in order.
+
+    Answers one result for each operation, also when some fail; 4xx for a bad frame alone.
+    Content-Encoding (zstd, deflate, gzip) covers the whole body.
+    """
+    files = parts.services.files
+    intake = Intake(
+        lambda ops: files.open_frame(who, ops),
+        decoder(request.headers.get("content-encoding")),
+        limit=parts.limits.frame,
+    )
+    with parts.bodies.one():
+        results = await take_in(request.stream(), intake)
+    parts.metrics.sync_operations.inc(len(results))
+    return answer({"results": results})

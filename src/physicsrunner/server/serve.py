@@ -1,0 +1,213 @@
+"""
+A server on a socket and a data folder: what `physicsrunner server` and `up` start.
+
+Promises: one server for a data folder (a lock that its process holds and that dies with it); the
+port is taken before the database is opened, so two servers never share one; the line
+``listening on http://HOST:PORT`` is printed when requests are taken; `stop` ends it within a few
+seconds, with requests in hand finished or cut cleanly. It installs no signal handler: that is the
+command's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from physicsrunner.errors import Conflict, UsageError
+from physicsrunner.server.app import Application, create_app
+from physicsrunner.server.limits import Limits
+from physicsrunner.server.protocol import BodyProtocol
+from physicsrunner.service.services import Services, build
+
+GRACE_S: Final = 3  #: for requests in hand when the server is asked to end
+KEEP_ALIVE_S: Final = 120  #: longer than a runner is silent, so that its connection is there
+BACKLOG: Final = 2048
+
+Say = Callable[[str], None]
+
+
+class DataLocked(Conflict):
+    """Another server uses this data folder."""
+
+    code = "data_locked"
+    exit_code = 2
+    what_to_do = "End the other server, or give this one a folder of its own: --data DIR."
+
+
+class PortTaken(UsageError):
+    """Something else listens on this address."""
+
+    code = "port_taken"
+    what_to_do = "End what listens there, or choose another port: --port N (0: any free one)."
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server keeps its data and where it listens."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 3011  #: 0: any free one
+
+
+class RunningServer(uvicorn.Server):
+    """uvicorn's server, told where to announce itself and how to end our live connections."""
+
+    def __init__(
+        self, config: uvicorn.Config, application: Application, announce: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._application = application
+        self._announce = announce
+
+    def stop(self) -> None:
+        """Ask the server to end; may be called in a signal handler and from any thread."""
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the command that started us."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End: those who wait for events first, or they would hold us up to the last second."""
+        await self._application.begin_stopping()
+        await super().shutdown(sockets)
+
+
+class ReadyServer:
+    """A server with its folder, port and services; `run` serves until `stop`."""
+
+    def __init__(self, services: Services, server: RunningServer, sock: socket.socket) -> None:
+        self.services = services
+        self.url = url_of(sock)
+        self.stop = server.stop
+        self._server = server
+        self._socket = sock
+
+    def run(self) -> None:
+        """Serve; returns when it was stopped and all is flushed."""
+        self._server.run(sockets=[self._socket])
+
+    @property
+    def started(self) -> bool:
+        """Whether it takes requests."""
+        return self._server.started
+
+
+@contextlib.contextmanager
+def ready(
+    place: Place,
+    *,
+    on_listening: Callable[[str], None] = lambda _url: None,
+    limits: Limits | None = None,
+    now: Callable[[], float] = time.time,
+) -> Iterator[ReadyServer]:
+    """
+    Lock the folder, take the port, open the services; close all of it at the end.
+
+    Parameters
+    ----------
+    on_listening
+        Called with the server's address when it takes requests.
+
+    Raises
+    ------
+    DataLocked, PortTaken
+        When another server is there.
+    """
+    make_private(place.data)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_locked(place.data))
+        sock = stack.enter_context(contextlib.closing(_bound(place.host, place.port)))
+        url = url_of(sock)
+        services = build(place.data, now=now)
+        stack.callback(services.close)
+        application = create_app(services, limits=limits)
+        server = RunningServer(_config(application), application, lambda: on_listening(url))
+        yield ReadyServer(services, server, sock)
+
+
+def _config(application: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        application.asgi,
+        http=BodyProtocol,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,  # socket.io has its own
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        lifespan="on",
+    )
+
+
+def make_private(folder: Path) -> None:
+    """Make *folder* (mode 0700 when it is new); raise `UsageError` if that cannot be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the data folder {folder} cannot be used: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    handle = os.open(data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            other = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise DataLocked(f"the server with pid {other} uses {data}") from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"{host}:{port} is not an address to listen on: {error}") from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(f"{host}:{port} is taken") from None
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    """Return the address under which a bound socket is reached from this machine."""
+    host, port = sock.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - read, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
