@@ -15,6 +15,7 @@ EVENT: Final = "event"  #: the one event name, server -> viewer
 SUBSCRIBE: Final = "subscribe"  #: viewer -> server: {room, after?}, acknowledged
 UNSUBSCRIBE: Final = "unsubscribe"
 COMMAND: Final = "command"  #: server -> agent: {run, attempt, command}
+WORK: Final = "work"  #: the command that means: a run waits, ask for leases now
 
 # Logged: written in the transaction of the change they tell of.
 REQUESTED: Final = "simulation/requested"
