@@ -48,7 +48,7 @@ def ended(run: dict[str, Any]) -> bool:
 
 
 class LiveNumbers:
-    """The latest point of the series that tell most: residuals, or else the first ones."""
+    """The latest residuals: the numbers by which one sees whether a solver converges."""
 
     def __init__(self) -> None:
         self._latest: dict[str, float] = {}
@@ -56,14 +56,13 @@ class LiveNumbers:
     def take(self, points: list[dict[str, Any]]) -> None:
         """Take points of the live series."""
         for point in points:
-            if isinstance(point.get("y"), (int, float)):
-                self._latest[str(point.get("series"))] = float(point["y"])
+            name, value = str(point.get("series")), point.get("y")
+            if name.startswith("residual") and isinstance(value, (int, float)):
+                self._latest[name] = float(value)
 
     def text(self, most: int = 3) -> str:
         """Return the numbers as a few words."""
-        names = [name for name in self._latest if name.startswith("residual")]
-        names = (names or list(self._latest))[:most]
-        return "   ".join(f"{name} {self._latest[name]:.3g}" for name in names)
+        return "   ".join(f"{name} {y:.2e}" for name, y in list(self._latest.items())[:most])
 
 
 class _Follower:

@@ -44,36 +44,60 @@ def carry_out_here(
     debug: bool = False,
 ) -> RunResult:
     """Carry out the run of *config*, live; return its result. Nothing is written to stdout."""
-    folder = WorkFolder(Path(load_config(config).work_dir))
+    with watched(call, Path(load_config(config).work_dir)) as (on_progress, stop):
+        return run_solver(
+            config,
+            debug_mode=debug,
+            starting_stage=starting_stage,
+            skip_stages=skip_stages,
+            on_progress=on_progress,
+            stop=stop,
+        )
+
+
+@contextmanager
+def watched(
+    call: Invocation, root: Path
+) -> Iterator[tuple[Callable[[Told], None], threading.Event]]:
+    """
+    Give what to tell of the run in the folder *root*, and the event that asks it to stop.
+
+    A second signal ends its program and raises KeyboardInterrupt.
+    """
+    folder = WorkFolder(root.absolute())
     stop = threading.Event()
     try:
-        with call.screen.progress() as progress, _signals(stop, call.screen.note):
-            display = _Display(progress, folder)
-            return run_solver(
-                config,
-                debug_mode=debug,
-                starting_stage=starting_stage,
-                skip_stages=skip_stages,
-                on_progress=display.told,
-                stop=stop,
-            )
+        with call.screen.progress() as progress, _signals(stop, progress.say):
+            yield _Display(progress, folder).told, stop
     except KeyboardInterrupt:
         _end_program(folder)
         call.screen.note(f"ended at once; what it wrote is in {folder.root}")
         raise
 
 
-def tell(call: Invocation, result: RunResult, *, seconds_taken: float) -> int:
-    """Write what became of a run; return the exit code that it means."""
+def document_of(result: RunResult, seconds_taken: float) -> dict[str, Any]:
+    """Return a result as it is shown with ``--json``."""
+    code = exit_code(result.state)
+    return {**encode(result), "seconds": round(seconds_taken, 3), "exit": code}
+
+
+def tell(call: Invocation, result: RunResult, *, seconds_taken: float, quiet: bool = False) -> int:
+    """
+    Write what became of a run; return the exit code that it means.
+
+    *quiet*: only the warnings, and why it failed.
+    """
     screen = call.screen
     for warning in result.warnings:
         screen.note(f"warning: {warning}")
     code = exit_code(result.state)
-    if call.as_json:
-        screen.document({**encode(result), "seconds": round(seconds_taken, 3), "exit": code})
-        return code
     if result.error is not None and not result:
         _tell_failure(call, result)
+    if quiet:
+        return code
+    if call.as_json:
+        screen.document(document_of(result, seconds_taken))
+        return code
     folder = os.path.relpath(result.work_dir)
     folder = result.work_dir if folder.startswith("..") else folder
     screen.text(
@@ -130,7 +154,9 @@ def _signals(stop: threading.Event, note: Callable[[str], None]) -> Iterator[Non
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        note("stopping: main.py is asked to end; once more ends it at once")
+        # Not from here: the interrupted code may hold the stream or the lock of the progress line.
+        text = "stopping: main.py is asked to end; once more ends it at once"
+        threading.Thread(target=note, args=(text,), daemon=True).start()
 
     before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,7 @@ _EXAMPLES: Final = (
 _RUN_OPTIONS: Final = ("--configPath", "--config", "--startingStage", "--skipStages", "--debugMode")
 
 
+_LIBRARIES: Final = ("watchdog", "urllib3", "socketio", "engineio")
 _INTERRUPTED: Final = 130
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -123,6 +125,8 @@ def carry_out(arguments: Sequence[str]) -> int:
     """Carry out the command line *arguments* and return the exit code."""
     given = _with_command(arguments)
     as_json, debug = "--json" in given, "--debug" in given
+    if not debug:
+        _quiet()
     try:
         code = cli.main(args=given, prog_name="physicsrunner", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -148,6 +152,12 @@ def carry_out(arguments: Sequence[str]) -> int:
             raise
         text = f"unexpected {type(error).__name__}: {error}; --debug shows where"
         return _tell(PhysicsRunnerError(text), as_json=as_json, debug=debug)
+
+
+def _quiet() -> None:
+    """Keep warnings of libraries off the terminal; what matters to a person is said in words."""
+    for name in _LIBRARIES:
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def _with_command(arguments: Sequence[str]) -> list[str]:

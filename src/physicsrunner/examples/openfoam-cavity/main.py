@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "WM_PROJECT_DIR": found} if found else dict(os.environ)
 
 
-def run(program: str, case: Path, log: Path) -> None:
+def run(program: str, case: Path, log: Path, end_time: float | None = None) -> None:
     """Run *program* in *case*, its output to *log*; stop it when the run is asked to stop."""
     with log.open("ab") as output:
         process = subprocess.Popen([program], cwd=case, env=environment(), stdout=output,
@@ -55,10 +55,20 @@ def run(program: str, case: Path, log: Path) -> None:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
                 sys.exit("stopped on request")
-            time.sleep(0.1)
+            if end_time and (now := last_time(log)):
+                solver.progress(5.0 + 85.0 * now / end_time, f"icoFoam, t = {now:.2f}")
+            time.sleep(0.2)
     if process.returncode != 0:
         tail = log.read_text(errors="replace").splitlines()[-15:]
         sys.exit(f"{program} ended with {process.returncode}:\n" + "\n".join(tail))
+
+
+def last_time(log: Path) -> float | None:
+    """Return the time step that icoFoam is at."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+        found = re.findall(rb"^Time = (\S+)\n", file.read(), re.MULTILINE)
+    return float(found[-1]) if found else None
 
 
 def read_velocity(case: Path, cells: int) -> tuple[float, np.ndarray]:
@@ -146,7 +156,7 @@ def main() -> None:
     solver.progress(2, "blockMesh")
     run("blockMesh", case, logs / "log.blockMesh")
     solver.progress(5, "icoFoam")
-    run("icoFoam", case, logs / "log.icoFoam")
+    run("icoFoam", case, logs / "log.icoFoam", float(given["end_time"]))
 
     solver.progress(92, "comparing")
     end, velocity = read_velocity(case, cells)
