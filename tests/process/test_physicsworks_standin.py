@@ -131,7 +131,7 @@ def test_faults_leave_no_hole_and_no_double(
 ) -> None:
     """Whatever goes wrong with some of every kind of request, the files are whole in the end."""
     faults = [
-        Fault("GET /simulation", kind, 2),
+        Fault("GET /simulation", kind, 1),
         Fault("GET /storage/runner", kind, 1),
         Fault("POST /storage/append", kind, 1),
         Fault("POST /storage/append", kind, 3, skip=4),

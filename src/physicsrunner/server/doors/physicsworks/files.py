@@ -1,0 +1,348 @@
+"""
+Files that come over the PhysicsWorks wire, on their way into an attempt.
+
+Promises:
+
+- ``storage/append`` adds at the end of what is stored, ``isNew`` begins the file anew;
+  ``storage/chunks`` writes chunk i at i x 5 MiB and makes no hole: a chunk whose place lies past
+  the stored bytes is answered "later" (503), so a sender that retries mends its order itself.
+- The bytes stored are those that came. A file whose size is known is sealed when it is whole;
+  the others when the run ends, and every file of a run that one of our runners carries out at
+  once, because nobody else would.
+- A file of which a part never came is not passed off as whole: at the end it is sealed under the
+  name ``NAME.incomplete``, and the book says how much is missing.
+
+Whose files these are and who may write, the services decide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from physicsrunner.errors import (
+    InvalidRequest,
+    NotFound,
+    PhysicsRunnerError,
+    ServerUnavailable,
+    StorageFull,
+)
+from physicsrunner.server.doors.physicsworks import book as books
+from physicsrunner.server.doors.physicsworks.book import Book, StoredName
+from physicsrunner.service.access import Identity
+from physicsrunner.service.services import Services
+from physicsrunner.wire.messages import SyncOp, SyncResult
+from physicsrunner.wire.physicsworks import CHUNK_SIZE
+
+_REMEMBERED: Final = 512  # attempts whose books are kept in memory
+_READ: Final = 1024 * 1024
+
+
+class ChunkTooEarly(ServerUnavailable):
+    """A chunk came before the one in front of it."""
+
+    code = "offset_mismatch"
+    what_to_do = "Send the chunks in order; send this one again after those before it."
+
+
+@dataclass(frozen=True)
+class Place:
+    """The attempt that files go to, and as whom."""
+
+    identity: Identity
+    run: str
+    attempt: int
+
+
+@dataclass
+class _Open:
+    """One attempt's book and what is known of its files."""
+
+    book: Book = field(default_factory=Book)
+    loaded: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    hashes: dict[str, tuple[int, Any]] = field(default_factory=dict)  #: path -> (bytes, hash)
+
+
+class DoorFiles:
+    """The files of all attempts that are served at this door."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._guard = threading.Lock()
+        self._opened: OrderedDict[tuple[str, int], _Open] = OrderedDict()
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def append(self, place: Place, fields: Mapping[str, Any], data: bytes) -> None:
+        """Add *data* to a log, plot or medium."""
+        stored, original = _names(fields)
+        with self._open(place) as opened:
+            kind = books.guess_kind(stored, ascii_text=bool(fields.get("isAscii", True)))
+            name, ops, data_before = self._named(place, opened, stored, original, kind, None)
+            size = self._stored_size(place, name.path)
+            if fields.get("isNew") and size:
+                ops.append(self._op(place, name.path, "truncate", size=0))
+                size = 0
+            ops.append(self._op(place, name.path, "append", offset=size, length=len(data)))
+            self._carry(place, opened, ops, [data_before, data])
+            self._hashed(opened, name.path, size, data)
+            if not opened.book.runner or self._ended(place):
+                self._seal(place, opened, [name.path, books.PATH])
+
+    def chunk(self, place: Place, fields: Mapping[str, Any], data: bytes) -> None:
+        """Write one chunk of a result file; the last one makes it whole."""
+        stored, original = _names(fields)
+        index, expected = _number(fields, "chunkIndex"), _number(fields, "fileSize")
+        start = index * CHUNK_SIZE
+        if len(data) > CHUNK_SIZE or start + len(data) > expected:
+            raise InvalidRequest(
+                f"chunk {index} of {len(data)} bytes does not fit into {expected} bytes: "
+                f"chunk i begins at i x {CHUNK_SIZE}"
+            )
+        with self._open(place) as opened:
+            name, ops, before = self._named(place, opened, stored, original, books.RESULT, expected)
+            size = self._stored_size(place, name.path)
+            if start > size:
+                raise ChunkTooEarly(
+                    f"{original}: chunk {index} begins at {start}, stored are {size} bytes"
+                )
+            ops.append(self._op(place, name.path, "write", offset=start, length=len(data)))
+            size = max(size, start + len(data))
+            last = start + len(data) == expected
+            if last and size > expected:
+                ops.append(self._op(place, name.path, "truncate", size=expected))
+            self._carry(place, opened, ops, [before, data])
+            self._hashed(opened, name.path, start, data)
+            if last or not opened.book.runner:
+                self._seal(place, opened, [name.path, books.PATH])
+
+    def note(self, place: Place, fact: Mapping[str, Any]) -> None:
+        """Write *fact* into the book, unless it says so already."""
+        with self._open(place) as opened:
+            self._note(place, opened, [fact])
+            if not opened.book.runner or self._ended(place):
+                self._seal(place, opened, [books.PATH])
+
+    def keep(self, place: Place, fields: Mapping[str, Any]) -> None:
+        """Keep parts of the run document; files go where their array says they belong."""
+        with self._open(place) as opened:
+            book = opened.book
+            news = {key: value for key, value in fields.items() if book.fields.get(key) != value}
+            if news:
+                self._note(place, opened, [{"fields": news}])
+            for kind in (kind for kind in books.LISTED if kind in fields):
+                listed = books.file_names(fields[kind])
+                for old, new in book.superseded(kind, listed):
+                    self._supersede(place, opened, old, new)
+                for name, target in book.moves(kind, listed):
+                    self._move(place, opened, name, self._place(place, book, name, target))
+            if not book.runner or self._ended(place):
+                self._seal(place, opened, [books.PATH])
+
+    def fields(self, place: Place) -> dict[str, Any]:
+        """Return the parts of the run document that are kept."""
+        with self._open(place) as opened:
+            return dict(opened.book.fields)
+
+    def seal_all(self, place: Place) -> list[str]:
+        """Seal what is there; return the names of files of which a part never came."""
+        with self._open(place) as opened:
+            torn = [
+                (name, size)
+                for name in list(opened.book.names.values())
+                if name.expected is not None
+                and (size := self._stored_size(place, name.path)) < name.expected
+            ]
+            for name, size in torn:
+                path = f"{name.path}.incomplete"
+                fact = {"incomplete": path, "size": size, "expected": name.expected}
+                self._note(place, opened, [fact])
+                self._move(place, opened, name, path)
+            files = self._services.files.stored(place.identity, place.run, place.attempt)
+            self._seal(place, opened, [file.path for file in files if not file.sealed])
+            return [name.original for name, _ in torn]
+
+    # -- how it is stored ------------------------------------------------------------------------
+
+    @contextmanager
+    def _open(self, place: Place) -> Iterator[_Open]:
+        """Give the attempt's book, to one caller at a time."""
+        key = (place.run, place.attempt)
+        with self._guard:
+            opened = self._opened.setdefault(key, _Open())
+            self._opened.move_to_end(key)
+            while len(self._opened) > _REMEMBERED:
+                self._opened.popitem(last=False)
+        with opened.lock:
+            if not opened.loaded:
+                try:
+                    path = self._services.files.path(
+                        place.identity, place.run, books.PATH, place.attempt
+                    )
+                    opened.book.load(path.read_bytes())
+                except NotFound:
+                    opened.book = Book()
+                opened.loaded = True
+            yield opened
+
+    def _named(
+        self,
+        place: Place,
+        opened: _Open,
+        stored: str,
+        original: str,
+        kind: str,
+        expected: int | None,
+    ) -> tuple[StoredName, list[SyncOp], bytes]:
+        """Return the artifact of a stored name, and what to write into the book if it is new."""
+        known = opened.book.names.get(stored)
+        if known is not None and known.expected == expected:
+            return known, [], b""
+        if known is None:
+            taken = [
+                file.path
+                for file in self._services.files.stored(place.identity, place.run, place.attempt)
+            ]
+            path = opened.book.place(stored, original, kind, taken)
+            known = StoredName(stored, path, original, expected)
+        fact = _fact(StoredName(stored, known.path, original, expected))
+        row = opened.book.lines([fact])
+        op = self._op(place, books.PATH, "append", offset=opened.book.size, length=len(row))
+        # Known only once it is written: a failure in between must not leave a name in memory.
+        return known, [op], row
+
+    def _note(self, place: Place, opened: _Open, facts: Sequence[Mapping[str, Any]]) -> None:
+        row = opened.book.lines(facts)
+        op = self._op(place, books.PATH, "append", offset=opened.book.size, length=len(row))
+        self._carry(place, opened, [op], [row])
+
+    def _place(self, place: Place, book: Book, name: StoredName, kind: str) -> str:
+        files = self._services.files.stored(place.identity, place.run, place.attempt)
+        return book.place(name.stored, name.original, kind, [file.path for file in files])
+
+    def _move(self, place: Place, opened: _Open, name: StoredName, path: str) -> None:
+        self._carry(place, opened, [self._op(place, name.path, "rename", to=path)], [])
+        opened.hashes.pop(name.path, None)
+        moved = StoredName(name.stored, path, name.original, name.expected)
+        self._note(place, opened, [_fact(moved)])
+
+    def _supersede(self, place: Place, opened: _Open, old: StoredName, new: StoredName) -> None:
+        """Let *new* take the place of *old*, the same file that was begun anew."""
+        self._note(place, opened, [{"stored": old.stored, "gone": True}])
+        self._carry(place, opened, [self._op(place, old.path, "remove")], [])
+        opened.hashes.pop(old.path, None)
+        self._move(place, opened, new, old.path)
+
+    def _carry(
+        self, place: Place, opened: _Open, ops: Sequence[SyncOp], data: Sequence[bytes]
+    ) -> list[SyncResult]:
+        """Carry out operations as one frame; raise what the first failing one means."""
+        writer = self._services.files.open_frame(place.identity, list(ops))
+        try:
+            for piece in data:
+                if piece:
+                    writer.feed(piece)
+            results = list(writer.finish())
+        except BaseException:
+            writer.abort()
+            opened.loaded = False  # the book on the disk may be longer than ours
+            opened.book = Book()
+            raise
+        failed = next((result for result in results if result.error), None)
+        if failed is not None:
+            opened.loaded = False
+            opened.book = Book()
+            opened.hashes.clear()
+            raise _failure(failed)
+        self._learn(opened, ops, data)
+        return results
+
+    @staticmethod
+    def _learn(opened: _Open, ops: Sequence[SyncOp], data: Sequence[bytes]) -> None:
+        """Take over into memory what was written into the book."""
+        for op in ops:
+            if op.path == books.PATH and op.op == "append":
+                row = next(piece for piece in data if piece)
+                opened.book.load(row)
+                return
+
+    def _seal(self, place: Place, opened: _Open, paths: Sequence[str]) -> None:
+        ops = []
+        for path in dict.fromkeys(paths):
+            size = self._stored_size(place, path)
+            digest = self._digest(place, opened, path, size)
+            ops.append(self._op(place, path, "seal", size=size, sha256=digest))
+        if ops:
+            self._carry(place, opened, ops, [])
+
+    def _hashed(self, opened: _Open, path: str, offset: int, data: bytes) -> None:
+        """Go on hashing a file that grows in order; otherwise it is read when it is sealed."""
+        length, running = opened.hashes.get(path, (0, None))
+        if offset == 0:
+            length, running = 0, hashlib.sha256()
+        if running is None or length != offset:
+            opened.hashes.pop(path, None)
+            return
+        running.update(data)
+        opened.hashes[path] = (offset + len(data), running)
+
+    def _digest(self, place: Place, opened: _Open, path: str, size: int) -> str:
+        length, running = opened.hashes.get(path, (-1, None))
+        if running is not None and length == size:
+            return str(running.hexdigest())
+        digest = hashlib.sha256()
+        local = self._services.files.path(place.identity, place.run, path, place.attempt)
+        with local.open("rb") as file:
+            while piece := file.read(_READ):
+                digest.update(piece)
+        return digest.hexdigest()
+
+    def _stored_size(self, place: Place, path: str) -> int:
+        try:
+            local = self._services.files.path(place.identity, place.run, path, place.attempt)
+            return local.stat().st_size
+        except (NotFound, FileNotFoundError):
+            return 0
+
+    def _ended(self, place: Place) -> bool:
+        return self._services.runs.get(place.identity, place.run).completed_at is not None
+
+    def _op(self, place: Place, path: str, op: str, **fields: Any) -> SyncOp:
+        return SyncOp(run=place.run, attempt=place.attempt, path=path, op=op, **fields)
+
+
+def _fact(name: StoredName) -> dict[str, Any]:
+    fact = {"stored": name.stored, "path": name.path, "original": name.original}
+    return fact if name.expected is None else {**fact, "expected": name.expected}
+
+
+def _names(fields: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the stored name and the name that people know."""
+    stored = fields.get("filename")
+    metadata = fields.get("metadata")
+    original = metadata.get("originalname") if isinstance(metadata, Mapping) else None
+    if not isinstance(stored, str) or not stored:
+        raise InvalidRequest("the form's JSON has no text 'filename'")
+    return stored, original if isinstance(original, str) and original else stored
+
+
+def _number(fields: Mapping[str, Any], key: str) -> int:
+    value = fields.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidRequest(f"the form's JSON has no whole number {key!r}")
+    return value
+
+
+def _failure(result: SyncResult) -> PhysicsRunnerError:
+    text = result.detail or str(result.error)
+    if result.error == StorageFull.code:
+        return StorageFull(text)
+    if result.retryable or result.error == "offset_mismatch":
+        return ChunkTooEarly(text)
+    return InvalidRequest(text)

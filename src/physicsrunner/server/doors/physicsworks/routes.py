@@ -1,0 +1,179 @@
+"""
+The calls of the PhysicsWorks wire: decode, one call into the door's parts, encode.
+
+Promises: the header ``auth-token`` is needed everywhere; a form over its limit is refused before
+it is read; all work is done in worker threads. An attempt's token that has expired is exchanged
+for the caller, because this wire has no way to hand out a fresh one.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Annotated, Any, Final
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from physicsrunner.core.run import InputFile
+from physicsrunner.errors import InvalidRequest, NotFound, TokenExpired, TooLarge
+from physicsrunner.server.bodies import answer
+from physicsrunner.server.doors.physicsworks.files import DoorFiles
+from physicsrunner.server.doors.physicsworks.inputs import run_inputs
+from physicsrunner.server.doors.physicsworks.runs import DoorRuns
+from physicsrunner.service.access import Identity
+from physicsrunner.service.services import Services
+from physicsrunner.wire.physicsworks import AUTH_HEADER, MAX_FORM, decode_form
+
+MAX_JSON: Final = 32 * 1024 * 1024  # bytes: the document of a run with many thousand files
+_PIECE: Final = 1024 * 1024
+_DECODING: Final = 4  # forms that are decoded at once: each holds some times its size
+
+
+def router(services: Services) -> APIRouter:
+    """Return the routes of this door, to be included below ``/physicsworks``."""
+    door = _Door(services)
+    routes = APIRouter()
+    add: Callable[..., None] = routes.add_api_route
+    add("/simulation/run_data/read/{project}/{simulation}", door.run_data, methods=["GET"])
+    add("/simulation/run/update/{simulation}", door.create, methods=["PUT"])
+    add("/simulation/run/update/{simulation}/{run}", door.node, methods=["PUT"])
+    add("/simulation/run/patch/{run}", door.patch, methods=["PUT"])
+    add("/storage/runner/{file}", door.stored, methods=["GET"])
+    add("/storage/append", door.append, methods=["POST"])
+    add("/storage/chunks", door.chunk, methods=["POST"])
+    return routes
+
+
+def _token(request: Request) -> str | None:
+    return request.headers.get(AUTH_HEADER)
+
+
+Token = Annotated["str | None", Depends(_token)]
+
+
+class _Door:
+    """The handlers, and what they share."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._files = DoorFiles(services)
+        self._runs = DoorRuns(services, self._files, flatten=run_inputs)
+        self._decoding: CapacityLimiter | None = None
+
+    # Handlers without ``async`` run in the thread pool.
+
+    def run_data(self, project: str, simulation: str, token: Token) -> Response:  # noqa: ARG002
+        """Say what a runner is to do."""
+        return answer(self._runs.run_data(self._identity(token), simulation))
+
+    def create(self, simulation: str, token: Token) -> Response:
+        """Create a run that the caller carries out, or return the one of its attempt."""
+        return answer(self._runs.create(self._identity(token), simulation))
+
+    async def node(self, simulation: str, run: str, request: Request, token: Token) -> Response:  # noqa: ARG002
+        """Take how far a main.py says it is."""
+        body = await _json(request)
+        return await to_thread.run_sync(
+            lambda: answer(self._runs.node(self._identity(token), run, body))
+        )
+
+    async def patch(self, run: str, request: Request, token: Token) -> Response:
+        """Change parts of the run document."""
+        body = await _json(request)
+        return await to_thread.run_sync(
+            lambda: answer(self._runs.patch(self._identity(token), run, body))
+        )
+
+    def stored(self, file: str, token: Token) -> Response:
+        """Give the bytes of a bundle, a mesh or an archive of inputs."""
+        identity = self._identity(token)
+        kind, _, rest = file.partition("-")
+        if kind == "scripts" and rest.endswith(".zip"):
+            model, _, version = rest.removesuffix(".zip").rpartition("-")
+            return FileResponse(self._services.models.bundle(identity, model, version))
+        if kind == "inputs" and rest.endswith(".zip"):
+            return self._archive(identity, self._runs.archive(identity, rest.removesuffix(".zip")))
+        sha256 = file.partition(".")[0]
+        if len(sha256) == 64:
+            return FileResponse(self._services.runs.input_path(identity, sha256))
+        raise NotFound(f"there is no stored file {file!r}")
+
+    async def append(self, request: Request, token: Token) -> Response:
+        """Add bytes to a log, plot or medium."""
+        return await self._form(request, token, self._files.append)
+
+    async def chunk(self, request: Request, token: Token) -> Response:
+        """Write one chunk of a result file."""
+        return await self._form(request, token, self._files.chunk)
+
+    async def _form(
+        self, request: Request, token: str | None, carry_out: Callable[..., None]
+    ) -> Response:
+        identity = await to_thread.run_sync(self._identity, token)
+        body = await _body(request, MAX_FORM)
+
+        def work() -> Response:
+            fields, data = decode_form(body)
+            metadata = fields.get("metadata")
+            run = metadata.get("resource") if isinstance(metadata, Mapping) else None
+            if identity.kind != "attempt" and not isinstance(run, str):
+                raise InvalidRequest("the form's metadata has no text 'resource': the run's id")
+            carry_out(self._runs.place(identity, str(run)), fields, data)
+            return answer({"filename": fields.get("filename")})
+
+        if self._decoding is None:
+            self._decoding = CapacityLimiter(_DECODING)
+        return await to_thread.run_sync(work, limiter=self._decoding)
+
+    def _identity(self, token: str | None) -> Identity:
+        access = self._services.access
+        try:
+            return access.authenticate(token)
+        except TokenExpired:
+            return access.authenticate(access.exchange(token or ""))
+
+    def _archive(self, identity: Identity, inputs: list[InputFile]) -> Response:
+        """Give the inputs as one zip, made in a file that is gone when it is closed."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_drain`
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for item in inputs:
+                archive.write(self._services.runs.input_path(identity, item.sha256), item.path)
+        length = file.tell()
+        file.seek(0)
+        headers = {"Content-Length": str(length)}
+        return StreamingResponse(_drain(file), headers=headers, media_type="application/zip")
+
+
+def _drain(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Return the request's body; refuse it as soon as it is over *limit* bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"a body of {declared} bytes is over the limit of {limit}")
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise TooLarge(f"the body is over the limit of {limit} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    body = await _body(request, MAX_JSON)
+    try:
+        value = json.loads(body) if body.strip() else {}
+    except (ValueError, RecursionError):
+        raise InvalidRequest("the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("the body is not a JSON object")
+    return value
