@@ -21,6 +21,17 @@ inputs, outputs, raw = (
     pathlib.Path(_path) for _path in (_known.inputsPath, _known.outputsPath, _known.rawPath)
 )
 files = outputs / "files"
+work = outputs.parent
+
+def wait_for(name):
+    "Go on when the test has made this file in the work folder."
+    while not (work / name).exists():
+        time.sleep(0.01)
+
+def tell(name, text=""):
+    "Tell the test something, by a file that is not sent."
+    (work / (name + ".new")).write_text(str(text))
+    (work / (name + ".new")).rename(work / name)
 """
 
 HELLO = """\

@@ -8,7 +8,7 @@ Promises:
   `choose`), and counted in `injected` when it has really happened.
 - `close` ends all connections and threads.
 
-Global conditions: `rate` (bytes a second, all connections together, towards the server),
+Global conditions: `rate` (bytes a second, all connections together, both ways),
 `refusing` (every connection is reset: the server is away), `silent` (nothing passes, nothing is
 closed: the line is dead and neither side knows).
 """
@@ -131,7 +131,6 @@ class FaultProxy:
     def pace(self, amount: int) -> None:
         """Wait until *amount* more bytes may pass at `rate`."""
         with self.lock:
-            self.forwarded += amount
             if not self.rate:
                 return
             now = time.monotonic()
@@ -220,6 +219,7 @@ class _Line:
             self._reset()
         if not data:
             raise _Ended
+        self.proxy.pace(len(data))
         self.client.sendall(data)
 
     def _from_client(self) -> None:
@@ -311,6 +311,7 @@ class _Line:
             if select.select([self.server], [], [], 0)[0]:
                 self._from_server(self.server)  # an early answer, or it hung up
             self.proxy.pace(len(piece))
+            self.proxy.forwarded += len(piece)
             self.server.sendall(piece)
 
 
