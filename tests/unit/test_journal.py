@@ -1,0 +1,90 @@
+"""The journal: what was noted is there, and what was torn is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from physicsrunner.core.stages import Stage
+from physicsrunner.core.state import RunState
+from physicsrunner.errors import StorageFull
+from physicsrunner.runner.journal import History, Journal
+from physicsrunner.wire.messages import Failure
+
+
+def full(path: Path) -> Journal:
+    """Return a journal of a whole attempt."""
+    times = iter(range(100))
+    journal = Journal(path, lambda: float(next(times)))
+    journal.note("begun", run="r", attempt=2, wire="offline", name="wing")
+    journal.note("stage_done", stage=Stage.INIT, seconds=0.5)
+    journal.note("program", native_id="1:2:3:/c", started=7.0)
+    journal.note("stopping", reason="timeout")
+    failure = Failure("timeout", "too long")
+    journal.note("outcome", state=RunState.TIMEOUT, exit_code=-15, error=failure)
+    journal.note("delivered")
+    journal.note("finished", kept=False)
+    return journal
+
+
+def test_a_history_is_read_back(tmp_path: Path) -> None:
+    """Every event has its effect."""
+    history = full(tmp_path / "j").read()
+    assert (history.run, history.attempt, history.begun, history.name) == ("r", 2, 0.0, "wing")
+    assert history.stages == {Stage.INIT: 0.5}
+    assert (history.program, history.started) == ("1:2:3:/c", 7.0)
+    assert (history.stop_reason, history.stop_time) == ("timeout", 3.0)
+    assert history.outcome is not None
+    assert history.outcome.state is RunState.TIMEOUT
+    assert history.outcome.error == Failure("timeout", "too long")
+    assert history.delivered
+    assert history.finished
+
+
+def test_no_journal_is_an_empty_history(tmp_path: Path) -> None:
+    """A folder without a journal has no past."""
+    assert Journal(tmp_path / "none", lambda: 0.0).read() == History()
+
+
+@settings(deadline=None, max_examples=50)
+@given(cut=st.integers(min_value=0, max_value=2000))
+def test_a_torn_journal_is_one_that_ended_earlier(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    """Cut anywhere, it reads as its whole lines, and goes on with whole lines."""
+    path = tmp_path_factory.mktemp("j") / "j"
+    full(path)
+    data = path.read_bytes()[:cut]
+    path.write_bytes(data)
+    journal = Journal(path, lambda: 99.0)
+    whole = data.count(b"\n")
+    assert (journal.read().run == "r") == (whole >= 1 or data.endswith(b"}"))
+    journal.note("stage_done", stage=Stage.WATCH, seconds=1.0)
+    assert journal.read().stages[Stage.WATCH] == 1.0
+
+
+def test_events_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
+    """Unknown events, and known ones with other fields, do no harm."""
+    path = tmp_path / "j"
+    journal = full(path)
+    before = journal.read()
+    with path.open("a") as file:
+        file.write('{"event": "teleported"}\n[1]\n{"event": "stage_done", "stage": "x"}\n')
+    assert journal.read() == before
+
+
+def test_a_journal_set_aside_begins_anew(tmp_path: Path) -> None:
+    """The old one is kept under another name."""
+    journal = full(tmp_path / "journal.jsonl")
+    journal.set_aside()
+    assert journal.read() == History()
+    assert (tmp_path / "journal.1.jsonl").exists()
+
+
+def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    """The error is ours and names the file."""
+    with pytest.raises(StorageFull, match="journal"):
+        Journal(tmp_path / "no" / "journal", lambda: 0.0).note("begun", run="r", attempt=1)
