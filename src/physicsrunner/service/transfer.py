@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import Final
 
 from physicsrunner.errors import (
     InvalidRequest,
@@ -23,9 +24,12 @@ from physicsrunner.errors import (
     ServerUnavailable,
 )
 from physicsrunner.service.attempts import AttemptFiles
-from physicsrunner.service.tails import Tails
-from physicsrunner.store.spool import SpoolFile
+from physicsrunner.service.tails import LOGS, Tails
+from physicsrunner.store.direct import DirectFile, open_direct
+from physicsrunner.store.spool import SpoolFile, translated
 from physicsrunner.wire.messages import SyncOp, SyncResult
+
+_LARGE: Final = 8 * 1024 * 1024  # bytes of an operation that is written past the page cache
 
 
 def superseded(path: str) -> ServerUnavailable:
@@ -50,9 +54,11 @@ class Transfer:
         self._tails = tails
         self._descriptor: int | None = None
         self._writing = False
+        self._direct: DirectFile | None = None
         self._size = 0
         self._error: PhysicsRunnerError | None = None
         self._position = 0
+        self._large = False
         self._compare_to = 0  # bytes before this are stored already and must be the same
         try:
             self._begin(op)
@@ -73,6 +79,7 @@ class Transfer:
     def end(self) -> SyncResult:
         """Let go of the file; return what became of the operation."""
         stored = max(self._size, self._position)
+        self._end_direct()
         if self._error is not None:
             with suppress(PhysicsRunnerError):
                 stored = self._file.size() or 0
@@ -94,6 +101,7 @@ class Transfer:
             raise OffsetMismatch(f"{op.path}: {self._size} bytes are stored, not {offset}")
         if op.op == "append":
             self._compare_to = self._size
+        self._large = op.length >= _LARGE and not op.path.startswith(LOGS)
 
     def _compared(self, data: memoryview) -> memoryview:
         """Compare what is stored already; return the rest."""
@@ -116,9 +124,30 @@ class Transfer:
             if not self._writing:
                 self._writing = True
                 file.follow(self._size, self._position)
-            file.write(descriptor, data, self._position)
+                # Not into the middle of a file: its cached pages and direct writes do not mix.
+                if self._large and self._position == self._size:
+                    self._direct = open_direct(file.local, descriptor, self._position)
+            file.write(descriptor, data, self._position, direct=self._direct)
         self._tails.wrote(self._attempt, file, self._position, data)
         self._position += len(data)
+
+    def _end_direct(self) -> None:
+        """Store what is still in the buffer, unless another operation has the file now."""
+        direct, self._direct = self._direct, None
+        if direct is None:
+            return
+        with self._file.lock:
+            try:
+                if self._file.owner is self._owner:
+                    with translated(self._file.path):
+                        direct.close()
+                else:
+                    direct.drop()
+                    raise superseded(self._file.path)
+            except PhysicsRunnerError as error:
+                if self._file.owner is self._owner:
+                    self._file.digest = None
+                self._error = self._error or error
 
     def _opened(self) -> int:
         if self._descriptor is None:

@@ -33,6 +33,7 @@ from typing import Any, Final
 from physicsrunner.core.paths import check_path
 from physicsrunner.errors import NotFound, PathConflict, ServerUnavailable, StorageFull
 from physicsrunner.store.digest import Digest, block_digests, file_digest
+from physicsrunner.store.direct import DirectFile
 from physicsrunner.store.flush import Flusher, start_writing
 
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -103,21 +104,30 @@ class SpoolFile:
         elif self.digest is not None and not offset == size == self.digest.length:
             self.digest = None
 
-    def write(self, descriptor: int, data: memoryview, offset: int) -> None:
-        """Store *data* at *offset*. After an error, the size on the disk says what is stored."""
+    def write(
+        self, descriptor: int, data: memoryview, offset: int, *, direct: DirectFile | None = None
+    ) -> None:
+        """
+        Store *data* at *offset*. After an error, the size on the disk says what is stored.
+
+        With *direct*, which continues the file at *offset*, it is stored when that is closed.
+        """
         self.version += 1
         digest, done = self.digest, 0
         if digest is not None:
             digest.update(data)
         try:
             with translated(self.path):
+                if direct is not None:
+                    direct.write(data)
+                    done = len(data)
                 while done < len(data):
                     done += os.pwrite(descriptor, data[done:], offset + done)
         finally:
             if done < len(data):
                 self.digest = None
         end = offset + done
-        if offset // _AHEAD != end // _AHEAD:
+        if direct is None and offset // _AHEAD != end // _AHEAD:
             start = offset // _AHEAD * _AHEAD
             start_writing(descriptor, start, end // _AHEAD * _AHEAD - start)
 
