@@ -344,7 +344,8 @@ class Sender:
         book.reload = book.reload or (entry.lost and book.loading)
         error = next(result.error for result in results if result.error is not None)
         book.make_room(entry)
-        if error not in PASSING and entry.tries >= _TRIES and book.finishing is not None:
+        lasting = error not in PASSING and not any(result.retryable for result in results)
+        if lasting and entry.tries >= _TRIES and book.finishing is not None:
             entry.given_up = True
             entry.lost = False
             self._log.error("not delivered: %s", entry.problem)
