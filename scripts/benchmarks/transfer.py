@@ -139,7 +139,8 @@ def nginx(folder: Path) -> Iterator[str]:
     config.write_text(
         f"{user}\nworker_processes 1;\ndaemon off;\npid {folder}/pid;\n"
         f"error_log {folder}/logs/error.log;\nevents {{}}\nhttp {{\n"
-        f"  access_log off;\n{temp}\n  client_max_body_size 0;\n  server {{\n    listen 127.0.0.1:{port};\n"
+        f"  access_log off;\n{temp}\n  client_max_body_size 0;\n"
+        f"  server {{\n    listen 127.0.0.1:{port};\n"
         f"    location / {{ root {folder}/root; dav_methods PUT DELETE; }}\n  }}\n}}\n"
     )
     process = subprocess.Popen([program, "-e", f"{folder}/logs/start.log", "-c", str(config)])
