@@ -136,6 +136,7 @@ def install(app: FastAPI) -> None:
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(_schemas())
+            _without_validation_errors(document)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -150,6 +151,15 @@ def _problems() -> dict[int | str, dict[str, Any]]:
             "content": {"application/problem+json": problem},
         }
     }
+
+
+def _without_validation_errors(document: dict[str, Any]) -> None:
+    """Drop FastAPI's own 422: what is not valid is answered as a problem, like every error."""
+    for item in document.get("paths", {}).values():
+        for operation in item.values():
+            operation.get("responses", {}).pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
 
 
 def _schemas() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from physicsrunner.errors import (
     BadFrame,
@@ -90,7 +91,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _of_the_framework)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(OSError, _of_the_system)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(_Caught)
 
 
 def _title(error: PhysicsRunnerError) -> str:
@@ -149,10 +150,37 @@ async def _of_the_system(request: Request, error: Exception) -> Response:
     if error.errno in _FULL:
         _LOG.error("%s %s: no space: %s", request.method, request.url.path, error)
         return problem_response(StorageFull("the server's disk is full"))
-    return await _unexpected(request, error)
+    return _unexpected(request, error)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+class _Caught:
+    """
+    Answers what no handler expected.
+
+    The framework's own way would raise the error again after the answer, and the server would
+    then close a connection on which the client's next request may be under way.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise  # too late for words: the connection is cut
+            await _unexpected(Request(scope), error)(scope, receive, send)
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
     instance = uuid.uuid4().hex[:12]
     _LOG.error("%s %s [%s]", request.method, request.url.path, instance, exc_info=error)
     return problem_response(

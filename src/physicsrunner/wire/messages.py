@@ -153,6 +153,13 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Reports:
+    """``POST /api/v1/reports``: what became of many attempts."""
+
+    reports: list[Report]
+
+
+@dataclass(frozen=True)
 class ReportAnswer:
     """What became of one report."""
 

@@ -78,7 +78,13 @@ async def fetch(
 
 
 router.get(_FILE, summary="Fetch a file", response_class=Response, responses=gives_bytes())(fetch)
-router.head(_FILE, summary="Ask for a file", response_class=Response, name="head_file")(fetch)
+router.head(
+    _FILE,
+    summary="Ask for a file",
+    name="head_file",
+    response_class=Response,
+    responses=gives_bytes(text="The headers alone"),
+)(fetch)
 
 
 @router.get(

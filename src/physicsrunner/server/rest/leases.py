@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
@@ -17,8 +15,8 @@ from physicsrunner.wire.messages import (
     LeaseRequest,
     RenewalAnswer,
     Renewals,
-    Report,
     ReportAnswer,
+    Reports,
 )
 
 router = APIRouter(tags=["runners"])
@@ -44,13 +42,6 @@ GRANT_EXAMPLE = {
     "environment": {},
     "limits": {"time_s": 3600.0, "stop_grace_s": 10.0},
 }
-
-
-@dataclass(frozen=True)
-class Reports:
-    """``POST /api/v1/reports``."""
-
-    reports: list[Report]
 
 
 @router.post(

@@ -58,4 +58,10 @@ async def get(request: Request, sha256: str, who: Caller, parts: Shared) -> Resp
 
 
 router.get(_PATH, summary="Fetch an input", response_class=Response, responses=gives_bytes())(get)
-router.head(_PATH, summary="Ask for an input", response_class=Response, name="head_input")(get)
+router.head(
+    _PATH,
+    summary="Ask for an input",
+    name="head_input",
+    response_class=Response,
+    responses=gives_bytes(text="The headers alone"),
+)(get)
