@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
 import click
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from physicsrunner.client.client import Client
 
 P = ParamSpec("P")
+_MEET_S: Final = 2.0
 
 
 @dataclass
@@ -63,7 +64,8 @@ class Invocation:
         """Return a client of that server."""
         from physicsrunner.client.client import Client
 
-        return Client(self.server, self.token)
+        # A person who named a server that is not there wants to know soon.
+        return Client(self.server, self.token, meet_s=_MEET_S)
 
 
 def make_command(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from physicsrunner.cli.follow import LiveNumbers
 from physicsrunner.cli.tables import Column, number, printable, seconds, size
 from physicsrunner.core.exitcodes import exit_code
+from physicsrunner.core.state import RunState
 from physicsrunner.runner.api import load_config, run_solver
 from physicsrunner.runner.workdir import WorkFolder
 from physicsrunner.wire.codec import encode
@@ -183,7 +184,7 @@ def _tell_failure(call: Invocation, result: RunResult) -> None:
             lines = list(deque(file, _TAIL))
     except OSError:
         lines = []
-    if lines:
+    if lines and result.state is not RunState.CANCELLED:
         call.screen.note(f"the end of {log}:")
         for line in lines:
             call.screen.note("  " + printable(line.rstrip("\n")))

@@ -51,7 +51,7 @@ def command(
 def _ask(server: str, token: str) -> dict[str, str]:
     from physicsrunner.client.client import Client
 
-    with Client(server, token, patience_s=3.0) as client:
+    with Client(server, token, meet_s=2.0) as client:
         return client.whoami()
 
 

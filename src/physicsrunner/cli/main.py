@@ -26,7 +26,7 @@ import click
 
 from physicsrunner import __version__
 from physicsrunner.core.exitcodes import EXIT_CODES
-from physicsrunner.errors import PhysicsRunnerError, StorageFull, UsageError
+from physicsrunner.errors import PhysicsRunnerError, ServerUnavailable, StorageFull, UsageError
 
 #: Group -> command -> what it does. The module of a command is cli/NAME.py.
 COMMANDS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
@@ -65,6 +65,7 @@ _RUN_OPTIONS: Final = ("--configPath", "--config", "--startingStage", "--skipSta
 
 
 _LIBRARIES: Final = ("watchdog", "urllib3", "socketio", "engineio")
+_NO_SERVER: Final = "`physicsrunner up` starts a server here; --host URL names another one."
 _INTERRUPTED: Final = 130
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -143,6 +144,8 @@ def carry_out(arguments: Sequence[str]) -> int:
         # The reader of our output has gone (`| head`). Nothing more to say, also not at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ServerUnavailable as error:
+        return _tell(_plainly(error), _NO_SERVER, as_json=as_json, debug=debug)
     except PhysicsRunnerError as error:
         return _tell(error, as_json=as_json, debug=debug)
     except OSError as error:
@@ -165,6 +168,11 @@ def _with_command(arguments: Sequence[str]) -> list[str]:
     if given and given[0].split("=")[0] in _RUN_OPTIONS:
         return ["run", *given]
     return given or ["--help"]
+
+
+def _plainly(error: ServerUnavailable) -> ServerUnavailable:
+    """Leave out what a library says of a connection that was never made."""
+    return ServerUnavailable(str(error).partition(" (")[0]) if "(" in str(error) else error
 
 
 def _of_system(error: OSError) -> PhysicsRunnerError:

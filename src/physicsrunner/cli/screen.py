@@ -60,7 +60,7 @@ class Screen:
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """Write a table that fits the terminal."""
         for number, line in enumerate(table(columns, rows, self.width)):
-            self.text(self._bold(line) if number == 0 else line)
+            self.text(self._bold(line) if number == 0 and columns[0].title else line)
 
     def note(self, text: str) -> None:
         """Say something to the person, on standard error."""
@@ -88,8 +88,8 @@ class Progress:
     """
     One line that tells how far something is.
 
-    On a terminal it is redrawn in place, elsewhere written as a plain line when five seconds have
-    passed or the words before the number change. May be called from several threads.
+    On a terminal it is redrawn in place, elsewhere written as a plain line every five seconds: what
+    is done sooner leaves no line. May be called from several threads.
     """
 
     def __init__(
@@ -106,9 +106,9 @@ class Progress:
         self._live = _is_terminal(stream) and os.environ.get("TERM") != "dumb"
         self._now = now
         self._start = now()
-        self._shown_at = -1e9
+        self._shown_at = -1e9 if self._live else self._start
         self._drawn = False
-        self._last = ""
+        self._last = ""  # the words that were shown last; empty: nothing was shown
         self._lock = threading.Lock()
 
     def __enter__(self) -> Progress:  # noqa: PYI034 -- Self needs Python 3.11
@@ -157,7 +157,7 @@ class Progress:
         if self._live:
             return passed >= _DRAW_EVERY_S or fraction == 1.0
         if fraction == 1.0:
-            return text != self._last
+            return bool(self._last) and text != self._last
         return passed >= _PLAIN_EVERY_S
 
     def _draw(self, fraction: float | None, text: str) -> None:

@@ -41,7 +41,7 @@ def table(
     Returns
     -------
     list of str
-        The lines, without trailing spaces; the first one holds the titles.
+        The lines, without trailing spaces; the first one holds the titles, if there are any.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     shown = list(range(len(columns)))
@@ -52,7 +52,8 @@ def table(
         shown.remove(spare[-1])
     widths = _widths(columns, cells, shown, width)
     titles = [column.title for column in columns]
-    return [_cut(_line(columns, row, shown, widths), width) for row in (titles, *cells)]
+    lines = [titles, *cells] if any(titles) else cells
+    return [_cut(_line(columns, row, shown, widths), width) for row in lines]
 
 
 def _line(

@@ -61,6 +61,8 @@ class Client:
         A user's token (``physicsrunner login`` keeps one; the server's first start makes one).
     patience_s
         Seconds for which a request is tried again while nobody answers.
+    meet_s
+        The same until the server has answered for the first time; None: `patience_s`.
     """
 
     def __init__(
@@ -69,11 +71,14 @@ class Client:
         token: str | None = None,
         *,
         patience_s: float = 20.0,
+        meet_s: float | None = None,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.http = Http(url, token)
         self.patience_s = patience_s
+        self._meet_s = patience_s if meet_s is None else meet_s
+        self._met = False
         self.now = now
         self.sleep = sleep
         self._backoff = Backoff(cap=5.0)
@@ -336,12 +341,15 @@ class Client:
         start, tries = self.now(), 0
         while True:
             try:
-                return call()
+                answer = call()
+                self._met = True
+                return answer
             except ServerUnavailable as error:
                 tries += 1
+                patience = self.patience_s if self._met else self._meet_s
                 asked = getattr(error, "retry_after", None)
                 wait = self._backoff.wait(tries, random=random.random, retry_after=asked)
-                if self.now() - start + wait > self.patience_s:
+                if self.now() - start + wait > patience:
                     raise
                 self.sleep(wait)
 
