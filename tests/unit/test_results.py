@@ -97,7 +97,7 @@ def test_json_wins_over_csv() -> None:
 @pytest.mark.parametrize("text", ["{", "3", '"x"', "[1]", '[{"name": "a"}]'])
 def test_a_json_file_that_is_none(text: str) -> None:
     """It is an error that names the file; with a list of problems the rest is still read."""
-    with pytest.raises(InvalidRequest, match="results.json"):
+    with pytest.raises(InvalidRequest, match=r"results\.json"):
         read_results("a\n1\n", text)
     problems: list[str] = []
     assert read_results("a\n1\n", text, problems=problems) == [Result("a", 1)]

@@ -377,7 +377,7 @@ def test_rules_of_a_case() -> None:
     assert [rules.name for rules in rule_sets([{"name": "n", "rules": own}], "c")] == ["n"]
     with pytest.raises(ConfigError, match="no packaged rules 'fluent'"):
         rules_for(["fluent"], "case.yaml")
-    with pytest.raises(ConfigError, match="case.yaml: series: rule 1"):
+    with pytest.raises(ConfigError, match=r"case\.yaml: series: rule 1"):
         rules_for([{"match": "("}], "case.yaml")
     with pytest.raises(ConfigError, match="expected a list"):
         rule_sets({"match": "a"}, "case.yaml")

@@ -108,9 +108,10 @@ class StateParser:
         held, self._held = self._held, b""
         return self._take([held])
 
-    def peek(self) -> Status | None:
-        """Return what the last, unended line would say; it stays unread."""
-        status = _status_of([self._held], self.current) if self._held.strip() else None
+    def peek(self, rest: bytes = b"") -> Status | None:
+        """Return what the last, unended line, with *rest*, would say; it stays unread."""
+        held = self._held + rest
+        status = _status_of([held], self.current) if held.strip() else None
         return status or self.current
 
     def restart(self) -> None:

@@ -35,7 +35,7 @@ from physicsrunner.runner.follow_tail import Piece, Tail
 from physicsrunner.runner.workdir import WorkFolder
 
 _MOST_FILES: Final = 500
-_FALLBACK_BYTES: Final = 32 * 1024 * 1024  # a longer log is no table of values
+_FALLBACK_BYTES: Final = 16 * 1024 * 1024  # a longer log is no table of values
 _QUIET_S: Final = 1.0  # so long a line without end is taken for what it will be
 _LOOKUP_BYTES: Final = 256 * 1024
 
@@ -168,7 +168,7 @@ class Follower:
     def _tell(self, *, final: bool) -> None:
         now = self._now()
         quiet = now - self._state_changed_at >= _QUIET_S
-        said = self._state.peek() if quiet else self._state.current
+        said = self._state.peek(self._state_tail.waiting()) if quiet else self._state.current
         status = self._outlook.status(said, now)
         points = self._outlook.points(now, force=final)
         if points:

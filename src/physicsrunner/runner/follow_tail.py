@@ -75,6 +75,17 @@ class Tail:
         finally:
             os.close(file)
 
+    def waiting(self) -> bytes:
+        """Return the beginning of the line that has no end yet; it is not read by this."""
+        if self._seen is None or self._seen[1] <= self.position:
+            return b""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.position)
+                return file.read(LONGEST_LINE)
+        except OSError:
+            return b""
+
     def state(self) -> dict[str, Any]:
         """Return what a tail after a restart needs, as JSON values."""
         return {
