@@ -63,10 +63,10 @@ class Voyage:
         """Start the runner (again)."""
         return self.processes.runner(self.config, *arguments, **environment)
 
-    def sync(self, *, check: bool = True, timeout: float = 120.0) -> CliResult:
+    def sync(self, *more: str, check: bool = True, timeout: float = 120.0) -> CliResult:
         """Deliver what is left: ``physicsrunner sync WORKDIR``."""
         return self.processes.cli(
-            "sync", str(self.work), server=self.server, check=check, timeout=timeout
+            "sync", str(self.work), *more, server=self.server, check=check, timeout=timeout
         )
 
     def journal(self) -> list[dict[str, Any]]:
