@@ -623,3 +623,13 @@ def test_a_native_file_of_the_same_name_is_not_touched(door: Door, model: str) -
 
     assert door.read(run, "logs/main.log") == b"native"
     assert door.read(run, "logs/main-2.log") == b"script"
+
+
+def test_a_large_append_arrives_whole(door: Door, run: str) -> None:
+    """The published runner sends all that a file has grown by in one request."""
+    data = bytes(range(256)) * (20 * 4096)
+
+    assert door.append(run, "u1.mp4", "film.mp4", data, new=True, text=False).status_code == 200
+    assert door.append(run, "u1.mp4", "film.mp4", data, text=False).status_code == 200
+
+    assert door.read(run, "outputs/media/film.mp4") == data + data

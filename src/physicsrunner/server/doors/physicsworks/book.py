@@ -69,7 +69,7 @@ class Book:
     def load(self, raw: bytes) -> None:
         """Read (more of) the stored book; a last line that was cut says nothing."""
         self.size += len(raw)
-        self._cut = bool(raw) and not raw.endswith(b"\n")
+        self._cut = self._cut if not raw else not raw.endswith(b"\n")
         for line in raw.splitlines():
             try:
                 self.apply(json.loads(line))

@@ -18,9 +18,10 @@ Whose files these are and who may write, the services decide.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,6 +35,7 @@ from physicsrunner.errors import (
 )
 from physicsrunner.server.doors.physicsworks import book as books
 from physicsrunner.server.doors.physicsworks.book import Book, StoredName
+from physicsrunner.server.doors.physicsworks.forms import Payload
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire.messages import SyncOp, SyncResult
@@ -68,6 +70,12 @@ class _Open:
     lock: threading.RLock = field(default_factory=threading.RLock)
     hashes: dict[str, tuple[int, Any]] = field(default_factory=dict)  #: path -> (bytes, hash)
 
+    def forget(self) -> None:
+        """Read everything again: what is stored may be more than what is known here."""
+        self.loaded = False
+        self.book = Book()
+        self.hashes.clear()
+
 
 class DoorFiles:
     """The files of all attempts that are served at this door."""
@@ -79,45 +87,45 @@ class DoorFiles:
 
     # -- what comes ------------------------------------------------------------------------------
 
-    def append(self, place: Place, fields: Mapping[str, Any], data: bytes) -> None:
+    def append(self, place: Place, fields: Mapping[str, Any], data: Payload) -> None:
         """Add *data* to a log, plot or medium."""
         stored, original = _names(fields)
         with self._open(place) as opened:
             kind = books.guess_kind(stored, ascii_text=bool(fields.get("isAscii", True)))
-            name, ops, data_before = self._named(place, opened, stored, original, kind, None)
+            name, ops, row = self._named(place, opened, stored, original, kind, None)
             size = self._stored_size(place, name.path)
             if fields.get("isNew") and size:
                 ops.append(self._op(place, name.path, "truncate", size=0))
                 size = 0
-            ops.append(self._op(place, name.path, "append", offset=size, length=len(data)))
-            self._carry(place, opened, ops, [data_before, data])
+            ops.append(self._op(place, name.path, "append", offset=size, length=data.size))
+            self._carry(place, opened, ops, data.pieces(), row)
             self._hashed(opened, name.path, size, data)
             if not opened.book.runner or self._ended(place):
                 self._seal(place, opened, [name.path, books.PATH])
 
-    def chunk(self, place: Place, fields: Mapping[str, Any], data: bytes) -> None:
+    def chunk(self, place: Place, fields: Mapping[str, Any], data: Payload) -> None:
         """Write one chunk of a result file; the last one makes it whole."""
         stored, original = _names(fields)
         index, expected = _number(fields, "chunkIndex"), _number(fields, "fileSize")
         start = index * CHUNK_SIZE
-        if len(data) > CHUNK_SIZE or start + len(data) > expected:
+        if data.size > CHUNK_SIZE or start + data.size > expected:
             raise InvalidRequest(
-                f"chunk {index} of {len(data)} bytes does not fit into {expected} bytes: "
+                f"chunk {index} of {data.size} bytes does not fit into {expected} bytes: "
                 f"chunk i begins at i x {CHUNK_SIZE}"
             )
         with self._open(place) as opened:
-            name, ops, before = self._named(place, opened, stored, original, books.RESULT, expected)
+            name, ops, row = self._named(place, opened, stored, original, books.RESULT, expected)
             size = self._stored_size(place, name.path)
             if start > size:
                 raise ChunkTooEarly(
                     f"{original}: chunk {index} begins at {start}, stored are {size} bytes"
                 )
-            ops.append(self._op(place, name.path, "write", offset=start, length=len(data)))
-            size = max(size, start + len(data))
-            last = start + len(data) == expected
+            ops.append(self._op(place, name.path, "write", offset=start, length=data.size))
+            size = max(size, start + data.size)
+            last = start + data.size == expected
             if last and size > expected:
                 ops.append(self._op(place, name.path, "truncate", size=expected))
-            self._carry(place, opened, ops, [before, data])
+            self._carry(place, opened, ops, data.pieces(), row)
             self._hashed(opened, name.path, start, data)
             if last or not opened.book.runner:
                 self._seal(place, opened, [name.path, books.PATH])
@@ -220,14 +228,14 @@ class DoorFiles:
     def _note(self, place: Place, opened: _Open, facts: Sequence[Mapping[str, Any]]) -> None:
         row = opened.book.lines(facts)
         op = self._op(place, books.PATH, "append", offset=opened.book.size, length=len(row))
-        self._carry(place, opened, [op], [row])
+        self._carry(place, opened, [op], (), row)
 
     def _place(self, place: Place, book: Book, name: StoredName, kind: str) -> str:
         files = self._services.files.stored(place.identity, place.run, place.attempt)
         return book.place(name.stored, name.original, kind, [file.path for file in files])
 
     def _move(self, place: Place, opened: _Open, name: StoredName, path: str) -> None:
-        self._carry(place, opened, [self._op(place, name.path, "rename", to=path)], [])
+        self._carry(place, opened, [self._op(place, name.path, "rename", to=path)])
         opened.hashes.pop(name.path, None)
         moved = StoredName(name.stored, path, name.original, name.expected)
         self._note(place, opened, [_fact(moved)])
@@ -235,42 +243,38 @@ class DoorFiles:
     def _supersede(self, place: Place, opened: _Open, old: StoredName, new: StoredName) -> None:
         """Let *new* take the place of *old*, the same file that was begun anew."""
         self._note(place, opened, [{"stored": old.stored, "gone": True}])
-        self._carry(place, opened, [self._op(place, old.path, "remove")], [])
+        self._carry(place, opened, [self._op(place, old.path, "remove")])
         opened.hashes.pop(old.path, None)
         self._move(place, opened, new, old.path)
 
     def _carry(
-        self, place: Place, opened: _Open, ops: Sequence[SyncOp], data: Sequence[bytes]
-    ) -> list[SyncResult]:
-        """Carry out operations as one frame; raise what the first failing one means."""
+        self,
+        place: Place,
+        opened: _Open,
+        ops: Sequence[SyncOp],
+        pieces: Iterable[bytes] = (),
+        row: bytes = b"",
+    ) -> None:
+        """
+        Carry out operations as one frame; raise what the first failing one means.
+
+        *row* is for the book; its operation is the first one.
+        """
         writer = self._services.files.open_frame(place.identity, list(ops))
         try:
-            for piece in data:
+            for piece in itertools.chain((row,), pieces):
                 if piece:
                     writer.feed(piece)
-            results = list(writer.finish())
+            results = writer.finish()
         except BaseException:
             writer.abort()
-            opened.loaded = False  # the book on the disk may be longer than ours
-            opened.book = Book()
+            opened.forget()
             raise
         failed = next((result for result in results if result.error), None)
         if failed is not None:
-            opened.loaded = False
-            opened.book = Book()
-            opened.hashes.clear()
+            opened.forget()
             raise _failure(failed)
-        self._learn(opened, ops, data)
-        return results
-
-    @staticmethod
-    def _learn(opened: _Open, ops: Sequence[SyncOp], data: Sequence[bytes]) -> None:
-        """Take over into memory what was written into the book."""
-        for op in ops:
-            if op.path == books.PATH and op.op == "append":
-                row = next(piece for piece in data if piece)
-                opened.book.load(row)
-                return
+        opened.book.load(row)
 
     def _seal(self, place: Place, opened: _Open, paths: Sequence[str]) -> None:
         ops = []
@@ -279,9 +283,9 @@ class DoorFiles:
             digest = self._digest(place, opened, path, size)
             ops.append(self._op(place, path, "seal", size=size, sha256=digest))
         if ops:
-            self._carry(place, opened, ops, [])
+            self._carry(place, opened, ops)
 
-    def _hashed(self, opened: _Open, path: str, offset: int, data: bytes) -> None:
+    def _hashed(self, opened: _Open, path: str, offset: int, data: Payload) -> None:
         """Go on hashing a file that grows in order; otherwise it is read when it is sealed."""
         length, running = opened.hashes.get(path, (0, None))
         if offset == 0:
@@ -289,8 +293,9 @@ class DoorFiles:
         if running is None or length != offset:
             opened.hashes.pop(path, None)
             return
-        running.update(data)
-        opened.hashes[path] = (offset + len(data), running)
+        for piece in data.pieces():
+            running.update(piece)
+        opened.hashes[path] = (offset + data.size, running)
 
     def _digest(self, place: Place, opened: _Open, path: str, size: int) -> str:
         length, running = opened.hashes.get(path, (-1, None))

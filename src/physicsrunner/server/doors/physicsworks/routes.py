@@ -1,9 +1,10 @@
 """
 The calls of the PhysicsWorks wire: decode, one call into the door's parts, encode.
 
-Promises: the header ``auth-token`` is needed everywhere; a form over its limit is refused before
-it is read; all work is done in worker threads. An attempt's token that has expired is exchanged
-for the caller, because this wire has no way to hand out a fresh one.
+Promises: the header ``auth-token`` is needed everywhere; a body over its limit is refused before
+it is read, and a large form lies in a file while it is decoded; all work is done in worker threads.
+An attempt's token that has expired is exchanged for the caller, because this wire has no way to
+hand out a fresh one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import IO, Annotated, Any, Final
 
 from anyio import CapacityLimiter, to_thread
@@ -20,8 +22,9 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from physicsrunner.core.run import InputFile
 from physicsrunner.errors import InvalidRequest, NotFound, TokenExpired, TooLarge
-from physicsrunner.server.bodies import answer
+from physicsrunner.server.bodies import answer, stored
 from physicsrunner.server.doors.physicsworks.files import DoorFiles
+from physicsrunner.server.doors.physicsworks.forms import Payload, read_form
 from physicsrunner.server.doors.physicsworks.inputs import run_inputs
 from physicsrunner.server.doors.physicsworks.runs import DoorRuns
 from physicsrunner.service.access import Identity
@@ -104,20 +107,23 @@ class _Door:
 
     async def append(self, request: Request, token: Token) -> Response:
         """Add bytes to a log, plot or medium."""
-        return await self._form(request, token, self._files.append)
+        return await self._form(request, token, self._files.append, large_too=True)
 
     async def chunk(self, request: Request, token: Token) -> Response:
         """Write one chunk of a result file."""
         return await self._form(request, token, self._files.chunk)
 
     async def _form(
-        self, request: Request, token: str | None, carry_out: Callable[..., None]
+        self,
+        request: Request,
+        token: str | None,
+        carry_out: Callable[..., None],
+        *,
+        large_too: bool = False,
     ) -> Response:
         identity = await to_thread.run_sync(self._identity, token)
-        body = await _body(request, MAX_FORM)
 
-        def work() -> Response:
-            fields, data = decode_form(body)
+        def work(fields: Mapping[str, Any], data: Payload) -> Response:
             metadata = fields.get("metadata")
             run = metadata.get("resource") if isinstance(metadata, Mapping) else None
             if identity.kind != "attempt" and not isinstance(run, str):
@@ -125,9 +131,22 @@ class _Door:
             carry_out(self._runs.place(identity, str(run)), fields, data)
             return answer({"filename": fields.get("filename")})
 
+        def small(body: bytes) -> Response:
+            fields, data = decode_form(body)
+            return work(fields, Payload(len(data), data))
+
+        def large(path: Path) -> Response:
+            scratch = self._services.scratch
+            with path.open("rb") as source, tempfile.TemporaryFile(dir=scratch) as target:
+                return work(*read_form(source, target))
+
         if self._decoding is None:
             self._decoding = CapacityLimiter(_DECODING)
-        return await to_thread.run_sync(work, limiter=self._decoding)
+        if not large_too or _length(request) <= MAX_FORM:
+            body = await _body(request, MAX_FORM)
+            return await to_thread.run_sync(small, body, limiter=self._decoding)
+        async with stored(request, self._services.scratch) as whole:
+            return await to_thread.run_sync(large, whole.path, limiter=self._decoding)
 
     def _identity(self, token: str | None) -> Identity:
         access = self._services.access
@@ -154,10 +173,15 @@ def _drain(file: IO[bytes]) -> Iterator[bytes]:
             yield piece
 
 
+def _length(request: Request) -> int:
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isdecimal() else 0
+
+
 async def _body(request: Request, limit: int) -> bytes:
     """Return the request's body; refuse it as soon as it is over *limit* bytes."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    declared = _length(request)
+    if declared > limit:
         raise TooLarge(f"a body of {declared} bytes is over the limit of {limit}")
     pieces, size = [], 0
     async for piece in request.stream():
