@@ -230,7 +230,7 @@ def _tell(call: Invocation, example: Example, rows: list[Compared], *, all_point
             [
                 [
                     row.quantity,
-                    f"{row.position:.4f}",
+                    f"{row.position + 1e-9:.4f}",  # halves upwards, as papers print them
                     f"{row.reference:.5f}",
                     f"{row.computed:.5f}",
                     f"{round(row.deviation, 5) + 0.0:+.5f}",  # never -0

@@ -104,6 +104,7 @@ def tell(call: Invocation, result: RunResult, *, seconds_taken: float, quiet: bo
     screen.text(
         f"{result.state} after {seconds(seconds_taken)}: "
         f"{result.files} files, {size(result.bytes)}, in {folder}"
+        f"{', delivered' if result.delivered else ''}"
     )
     if result.results:
         rows = [["  " + item.name, number(item.value), item.unit or ""] for item in result.results]

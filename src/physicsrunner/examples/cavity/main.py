@@ -100,7 +100,7 @@ def march(flow: Cavity, tolerance: float, report_every: int) -> History:
         # The residual falls exponentially: its logarithm tells how far the way is.
         way = np.log(history.residuals[0] / residual) / np.log(history.residuals[0] / tolerance)
         done = max(done, min(1.0, float(way)))
-        solver.progress(5.0 + 85.0 * done, f"step {step}, residual {residual:.1e}")
+        solver.progress(5.0 + 85.0 * done, f"step {step}, t = {step * flow.dt:.1f}")
         if residual <= tolerance:
             return history
     sys.exit("stopped on request")
