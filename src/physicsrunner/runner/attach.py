@@ -70,6 +70,8 @@ def attach(attempt: Attempt, seconds: float) -> LeaseGrant:
             raise
         attempt.log.info("the server does not know the run: creating it there")
         grant = patience(attempt, seconds).repeat(lambda: _claim(attempt, uplink))
+        # Its model is what lies here: there is nothing to fetch.
+        grant = replace(grant, bundle=None)
     take_grant(attempt, grant)
     return attempt.grant or grant
 

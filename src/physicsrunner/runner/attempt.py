@@ -33,7 +33,6 @@ from physicsrunner.runner.fetch import Stopped
 from physicsrunner.runner.journal import History, Journal, Outcome
 from physicsrunner.runner.lock import WorkLock
 from physicsrunner.runner.logs import AttemptLog
-from physicsrunner.runner.post import results
 from physicsrunner.runner.reporting import Progress, Reporter
 from physicsrunner.runner.result import RunResult, StageTime
 from physicsrunner.runner.stages import download, execute, init, postprocess, watch
@@ -220,6 +219,8 @@ def _opened(
 
 def _run(attempt: Attempt) -> RunResult:
     if _is_done(attempt):
+        from physicsrunner.runner.post import results
+
         attempt.log.info("this run is finished already")
         attempt.results = results.collect(attempt)
         return _result(attempt, tuple(_recorded(attempt)))

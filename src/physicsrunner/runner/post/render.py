@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -60,6 +59,8 @@ def render(attempt: Attempt) -> list[Path]:
             "pip install 'physicsrunner[viz]'"
         )
         return []
+    import subprocess
+
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM],

@@ -15,7 +15,6 @@ from physicsrunner.core.stages import Stage
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.deliver import deliver_attempt
-from physicsrunner.runner.post import archives, provenance, render, results
 from physicsrunner.runner.result import StageTime
 from physicsrunner.wire.documents import PHYSICSWORKS
 
@@ -33,16 +32,25 @@ def run(attempt: Attempt) -> None:
     deliver_attempt(attempt)
 
 
+# Each step imports what it needs: `watch` loads these modules while main.py runs.
+
+
 def _collect_results(attempt: Attempt) -> None:
+    from physicsrunner.runner.post import results
+
     attempt.results = results.collect(attempt)
 
 
 def _make_archives(attempt: Attempt) -> None:
+    from physicsrunner.runner.post import archives
+
     archives.geometry_archives(attempt.folder)
 
 
 def _render(attempt: Attempt) -> None:
     if attempt.case.render:
+        from physicsrunner.runner.post import render
+
         render.render(attempt)
 
 
@@ -51,6 +59,8 @@ def _make_downloadable(attempt: Attempt) -> None:
     if wanted is None and attempt.config.wire == PHYSICSWORKS:
         wanted = _solver_config(attempt).get("downloadable")
     if wanted:
+        from physicsrunner.runner.post import archives
+
         archives.downloadable(attempt.folder, wanted)
 
 
@@ -64,6 +74,8 @@ def _solver_config(attempt: Attempt) -> dict[str, Any]:
 
 
 def _write_records(attempt: Attempt) -> None:
+    from physicsrunner.runner.post import provenance
+
     times = [
         StageTime(stage.value, seconds)
         for stage, seconds in attempt.history.stages.items()

@@ -2,15 +2,19 @@
 Stage watch: everything that goes on beside the program, until the files are delivered.
 
 The folder is watched; what changes is hinted to the follower (status lines and live series) and to
-the sync (files). The lease is renewed. The stage itself only starts these; `Watchers` ends them.
+the sync (files). The lease is renewed. The stage itself only begins to start these, and `Watchers`
+ends them: main.py does not wait for what takes long to load. What it writes meanwhile is found by
+the first scan.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.attach import set_token
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.heartbeat import Heartbeat
@@ -39,6 +43,7 @@ class Watchers:
         self._follower: Follower | None = None
         self._watch: FolderWatch | None = None
         self._heartbeat: Heartbeat | None = None
+        self._starting: threading.Thread | None = None
         self._sending = False
 
     def start(self, *, follow: bool) -> None:
@@ -47,24 +52,22 @@ class Watchers:
         if attempt.uplink is not None and attempt.grant is not None:
             attempt.reporter.start(attempt.uplink)
             self._start_heartbeat()
-            if attempt.plan.upload:
-                self.sync = self._make_sync()
-                if follow:
-                    self.sync.start()
-                    self._sending = True
         if follow:
-            self._start_following()
+            self._watch_folder()
+            self._starting = threading.Thread(target=self._start_following, name="watch-start")
+            self._starting.start()
 
     def attached(self) -> None:
         """The server has been reached, if it had not before: send from now on."""
         if self.sync is None:
             self.sync = self._make_sync()
-        if not self._sending:
-            self.sync.start()
-            self._sending = True
+        self._send()
 
     def settle(self) -> None:
         """The program has ended: read what it left and end following."""
+        if self._starting is not None:
+            self._starting.join()
+            self._starting = None
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -83,18 +86,43 @@ class Watchers:
                 self.sync.close()
 
     def _start_following(self) -> None:
-        from physicsrunner.runner.follow import Follower
+        attempt = self._attempt
+        try:
+            if attempt.uplink is not None and attempt.grant is not None and attempt.plan.upload:
+                self.sync = self._make_sync()
+                self._send()
+            self._follow()
+            import physicsrunner.runner.post.archives
+            import physicsrunner.runner.post.provenance
+            import physicsrunner.runner.post.results  # noqa: F401 - for the next stage
+        except (PhysicsRunnerError, OSError) as error:
+            attempt.warn(f"nothing is followed live: {error}")
+        except Exception:
+            attempt.log.exception("nothing is followed live")
+
+    def _watch_folder(self) -> None:
         from physicsrunner.runner.watch import FolderWatch
 
+        self._watch = FolderWatch(self._attempt.folder.root, self._changed)
+        self._watch.start()
+
+    def _follow(self) -> None:
+        from physicsrunner.runner.follow import Follower
+
         attempt = self._attempt
-        self._follower = Follower(
+        follower = Follower(
             attempt.folder,
             rules=_rules(attempt),
             on_status=self._status,
             now=attempt.clock.now,
         )
-        self._watch = FolderWatch(attempt.folder.root, self._changed)
-        self._watch.start()
+        self._follower = follower
+        follower.touch({attempt.folder.root})
+
+    def _send(self) -> None:
+        if self.sync is not None and not self._sending:
+            self._sending = True
+            self.sync.start()
 
     def _make_sync(self) -> Sync:
         from physicsrunner.runner.sync import Followed, Sync
@@ -126,10 +154,11 @@ class Watchers:
         self._heartbeat.start()
 
     def _changed(self, paths: frozenset[Path]) -> None:
-        if self.sync is not None:
-            self.sync.touch(paths)
-        if self._follower is not None:
-            self._follower.touch(paths)
+        sync, follower = self.sync, self._follower
+        if sync is not None:
+            sync.touch(paths)
+        if follower is not None:
+            follower.touch(paths)
 
     def _status(self, status: Status) -> None:
         self._attempt.reporter.status(status.progress, status.label or None, status.eta_s)
