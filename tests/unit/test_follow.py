@@ -189,6 +189,25 @@ def test_what_is_no_file(watched: Watched, tmp_path: Path) -> None:
     assert watched.series() == {}
 
 
+def test_names_of_any_bytes(watched: Watched) -> None:
+    """File names that are not UTF-8, and names with lone surrogates, still give valid lines."""
+    watched.write("plots/a\udcff \n'.csv", "x,y\n1,2\n")
+    watched.write("series.jsonl", '{"series":"q\\ud800","x":1,"y":2}\n')
+    watched.start()
+    watched.follower.touch({watched.folder.root})
+    watched.follower.finish()
+    assert list(watched.series().values()) == [[(1, 2)], [(1, 2)]]
+
+
+def test_no_more_than_500_logs(watched: Watched) -> None:
+    """A program with thousands of logs costs no more than 500 readers."""
+    for n in range(520):
+        (watched.folder.outputs / "logs" / f"{n:03}.log").write_text("v = 1\nv = 2\n")
+    watched.follower.touch({watched.folder.root})
+    watched.follower.finish()
+    assert len(watched.series()) == 500
+
+
 def test_an_endless_line(watched: Watched) -> None:
     """A line of a megabyte is cut; what follows is read."""
     watched.write("logs/a.log", b"x" * 1_000_000)

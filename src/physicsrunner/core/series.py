@@ -34,7 +34,7 @@ from physicsrunner.core.series_rules import (
 
 LONGEST_LINE: Final = 2_000  # characters
 _NAME_LIMIT: Final = 120  # characters
-_VALUE: Final = re.compile(rf"[=:] {{0,20}}(?P<value>{NUMBER})(?![\w:/-]|\.\d)")
+_VALUE: Final = re.compile(rf"[=:] {{0,20}}(?P<value>{NUMBER})(?![\w:/%-]|\.\d| %)")
 _BETWEEN: Final = re.compile(r"[,;|\t:=(){}\"']|  ")
 _LETTER: Final = re.compile(r"[A-Za-z_]")
 _BRACKET: Final = re.compile(r"\([^()]{0,40}\)$")

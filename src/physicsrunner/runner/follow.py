@@ -85,6 +85,7 @@ class Follower:
         self._outlook = Outlook()
         self._told: Status | None = None
         self._ignored: set[str] = set()
+        self._warned = False
         self._working = threading.Lock()
         self._wake = threading.Condition()
         self._touched: set[Path] = set()
@@ -217,7 +218,9 @@ class Follower:
         if readers is None or not self._inside(path):
             return None
         if len(self._book.files) >= _MOST_FILES:
-            _log.warning("%d files are followed for series; not %s", _MOST_FILES, relative)
+            if not self._warned:
+                _log.warning("%d files are followed for series; no more than these", _MOST_FILES)
+                self._warned = True
             return None
         followed = self._book.files[relative] = Followed(relative, Tail(path), readers)
         return followed

@@ -72,7 +72,10 @@ class Book:
             if name is not None:
                 named.append(point if name == point.series else replace(point, series=name))
         if named:
-            self._waiting += "".join(f"{point.to_json(now)}\n" for point in named).encode()
+            self._waiting += "".join(f"{point.to_json(now)}\n" for point in named).encode(
+                "utf-8",
+                "replace",  # names may come from a file's name, which may be any bytes
+            )
             self._append()
         return named
 

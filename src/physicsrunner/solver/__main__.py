@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 
-from physicsrunner.core.state import RunState
-from physicsrunner.errors import PhysicsRunnerError
-from physicsrunner.runner.api import run_solver
-
-# As docs/exit-codes.md lists them.
-EXIT_CODES = {RunState.COMPLETED: 0, RunState.CANCELLED: 3, RunState.TIMEOUT: 4}
-
-
-def main() -> int:
-    """Carry out the run that the command line names; return the exit code."""
-    try:
-        result = run_solver()
-    except PhysicsRunnerError as error:
-        print(f"physicsrunner: {error}\n{error.what_to_do}", file=sys.stderr)
-        return error.exit_code
-    return EXIT_CODES.get(result.state, 1)
-
+from physicsrunner.runner.api import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    sys.exit(main(stop=stop))
