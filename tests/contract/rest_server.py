@@ -19,6 +19,7 @@ from physicsrunner.service.services import Services
 from physicsrunner.wire import rest
 from physicsrunner.wire.frames import encode_frame
 
+ADMIN = "the admin's"  #: stands for the token that the server made at its first start
 MAIN = b"print('hello')\n"
 
 
@@ -32,12 +33,12 @@ class RestServer:
         self.session = requests.Session()
 
     def call(
-        self, method: str, path: str, *, token: str | None = "admin", **kwargs: Any
+        self, method: str, path: str, *, token: str | None = ADMIN, **kwargs: Any
     ) -> requests.Response:
         """Make one request; *token* None: without one."""
         headers = dict(kwargs.pop("headers", {}))
         if token is not None:
-            headers["Authorization"] = f"Bearer {self.admin if token == 'admin' else token}"
+            headers["Authorization"] = f"Bearer {self.admin if token == ADMIN else token}"
         return self.session.request(method, self.url + path, headers=headers, timeout=30, **kwargs)
 
     def value(self, method: str, path: str, *, status: int | None = None, **kwargs: Any) -> Any:
@@ -61,7 +62,7 @@ class RestServer:
         return answer["run"]["id"], answer["lease"]
 
     def sync(
-        self, ops: Sequence[tuple[Mapping[str, Any], bytes]], *, token: str = "admin"
+        self, ops: Sequence[tuple[Mapping[str, Any], bytes]], *, token: str = ADMIN
     ) -> list[dict[str, Any]]:
         """Send one frame; return its results."""
         results: list[dict[str, Any]] = self.value("POST", rest.SYNC, data=frame(ops), token=token)[
@@ -69,7 +70,7 @@ class RestServer:
         ]
         return results
 
-    def put_file(self, run: str, path: str, data: bytes, *, token: str = "admin") -> None:
+    def put_file(self, run: str, path: str, data: bytes, *, token: str = ADMIN) -> None:
         """Append and seal one file of attempt 1."""
         base = {"run": run, "attempt": 1, "path": path}
         digest = hashlib.sha256(data).hexdigest()
@@ -82,7 +83,7 @@ class RestServer:
         )
         assert [item.get("error") for item in results] == [None, None], results
 
-    def report(self, run: str, *, token: str = "admin", **fields: Any) -> dict[str, Any]:
+    def report(self, run: str, *, token: str = ADMIN, **fields: Any) -> dict[str, Any]:
         """Report on attempt 1."""
         body = {"reports": [{"run": run, "attempt": 1, **fields}]}
         answers: list[dict[str, Any]] = self.value("POST", rest.REPORTS, json=body, token=token)

@@ -24,6 +24,9 @@ SMALL = Limits(json=2000, bundle=10_000, upload=10_000, frame=100_000)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestServer]:
     """One server for the whole module: its doors keep nothing."""
     with rest_server(tmp_path_factory.mktemp("data"), limits=SMALL) as running:
+        run, _ = running.claim()
+        for number in range(8):  # the server's own threads start when they are first needed
+            running.put_file(run, f"logs/{number}", b"x")
         yield running
 
 
