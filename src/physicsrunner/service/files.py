@@ -82,7 +82,7 @@ class FileService:
         target = self._attempts.enter(run, attempt)
         try:
             with target.lock:
-                target.prefetch(paths)
+                target.prefetch(path for path in paths if _is_text(path))
         except PhysicsRunnerError as error:
             self._attempts.leave(target)
             return error
@@ -147,6 +147,14 @@ class FileService:
             raise NotFound(f"there is no run {run}")
         self._access.require(identity, "files:read", summary.id)
         return summary, attempt or summary.published_attempt or summary.attempt
+
+
+def _is_text(path: str) -> bool:
+    """Say whether a database can be asked for *path*; what cannot is refused by its operation."""
+    try:
+        return path.isascii() or bool(path.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _stored(path: str, size: int, row: FileRow | None) -> StoredFile:

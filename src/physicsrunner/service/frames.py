@@ -107,6 +107,7 @@ class FrameWriter:
                 self._transfer.take(piece)
             if self._left == 0:
                 self._end_transfer()
+                self._advance()
 
     def finish(self) -> list[SyncResult]:
         """Carry out what is left, commit the seals, and return the results."""

@@ -294,7 +294,12 @@ class RunService:
             folder.mkdir(parents=True, exist_ok=True)
             for name in _INPUT_FIELDS:
                 text = json.dumps(getattr(run, name), indent=2, ensure_ascii=False)
-                (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+                (folder / f"{name}.json").write_text(
+                    # Lone surrogates of a JSON text stay what they were: escapes.
+                    text + "\n",
+                    encoding="utf-8",
+                    errors="backslashreplace",
+                )
 
 
 def _key(run: str | int) -> str | int:

@@ -9,7 +9,8 @@ Promises:
 - ``synchronous=FULL`` with a write-ahead log: when a write returns it survives a power cut. That is
   dearer than ``NORMAL`` by one flush for each transaction; a runner that is told "sealed" or
   "completed" may delete its own copy, so an answer that power can take back would lose data.
-- "locked" becomes `ServerUnavailable`, "full" becomes `StorageFull`; both are retryable.
+- "locked" becomes `ServerUnavailable`, "full" becomes `StorageFull`; both are retryable. Text that
+  is not Unicode and numbers over 64 bits become `InvalidRequest`.
 
 SQLite's files belong on a local disk.
 """
@@ -24,7 +25,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from physicsrunner.errors import PhysicsRunnerError, ServerUnavailable, StorageFull
+from physicsrunner.errors import (
+    InvalidRequest,
+    PhysicsRunnerError,
+    ServerUnavailable,
+    StorageFull,
+)
 
 BUSY_MS: Final = 10_000
 _FULL: Final = ("disk is full", "no space left", "disk quota", "could not extend")
@@ -99,6 +105,8 @@ def _translated() -> Iterator[None]:
         yield
     except PhysicsRunnerError:
         raise
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise InvalidRequest(f"a text or a number that cannot be stored: {error}") from None
     except DBAPIError as error:
         text = str(error.orig).lower()
         if any(word in text for word in _FULL):

@@ -29,8 +29,7 @@ class DirectFile:
     def __init__(self, direct: int, cached: int, offset: int) -> None:
         self._direct = direct
         self._cached = cached  # for what does not fill a block; the caller's to close
-        self._memory = mmap.mmap(-1, BUFFER)  # anonymous: aligned to a page
-        self._view = memoryview(self._memory)
+        self._view = memoryview(mmap.mmap(-1, BUFFER))  # anonymous: aligned to a page
         self._filled = 0
         self._offset = offset  # of the buffer's first byte; a multiple of ALIGN
 
@@ -55,9 +54,8 @@ class DirectFile:
             self._put(self._direct, self._filled // ALIGN * ALIGN)
             self._put(self._cached, self._filled)
         finally:
+            # The memory goes with the last reference: an error on its way may still hold one.
             os.close(self._direct)
-            self._view.release()
-            self._memory.close()
 
     def drop(self) -> None:
         """Forget the rest: somebody else writes the file now."""
