@@ -170,7 +170,7 @@ class Follower:
         now = self._now()
         quiet = now - self._state_changed_at >= _QUIET_S
         said = self._state.peek(self._state_tail.waiting()) if quiet else self._state.current
-        status = self._outlook.status(said, now)
+        status = self._outlook.status(said, now, force=final)
         points = self._outlook.points(now, force=final)
         if points:
             self._book.write(points, now, "")

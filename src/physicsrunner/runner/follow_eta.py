@@ -52,10 +52,10 @@ class Outlook:
         elif fraction > first and now - began >= _FIRST_S:
             self._eta_s = (now - began) * (1.0 - fraction) / (fraction - first)
 
-    def status(self, said: Status | None, now: float) -> Status | None:
+    def status(self, said: Status | None, now: float, *, force: bool) -> Status | None:
         """Return the status that main.py *said*, with what the solver adds."""
         known = self._fraction is not None or self._eta_s is not None
-        if known and (self._shown is None or now - self._shown_at >= _EVERY_S):
+        if known and (force or self._shown is None or now - self._shown_at >= _EVERY_S):
             percent = None if self._fraction is None else round(100.0 * self._fraction, 1)
             eta = None if self._eta_s is None else round(self._eta_s, 1)
             self._shown, self._shown_at = (percent, eta, self._label()), now
