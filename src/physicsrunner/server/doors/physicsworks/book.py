@@ -31,8 +31,8 @@ FOLDERS: Final[Mapping[str, str]] = {
     "media": "outputs/media/",
     RESULT: "outputs/data_files/",
 }
-#: The archive of results lies where the published runner makes it, beside the folders.
-_AT_TOP: Final = frozenset({"result.zip"})
+#: What runners leave beside the folders of outputs/, and not in one of them.
+_AT_TOP: Final = frozenset({"result.zip", "results.csv", "results.json", "state.txt"})
 #: Arrays of the run document whose entries name files that came by ``storage/append``.
 LISTED: Final = ("logs", "plots", "media")
 #: Parts of the run document that are kept as they come.
@@ -100,7 +100,8 @@ class Book:
         """Return a free artifact path for a file of that kind that people call *original*."""
         name = check_path(printable(original).replace("\\", "/").lstrip("/"))
         folder = "outputs/" if kind == RESULT and name in _AT_TOP else FOLDERS[kind]
-        used = {entry.path for entry in self.names.values() if entry.stored != stored} | set(taken)
+        used = {entry.path for entry in self.names.values() if entry.stored != stored}
+        used.update(taken, (PATH,))
         path = PurePosixPath(folder + name)
         candidate, count = path, 1
         while str(candidate) in used:
