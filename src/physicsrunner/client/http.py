@@ -78,6 +78,14 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
+    def close(self) -> None:
+        # urllib3 leaves it to the garbage collector, and whoever keeps an error keeps its pool.
+        for key in list(self.poolmanager.pools.keys()):
+            pool = self.poolmanager.pools.get(key)
+            if pool is not None:
+                pool.close()
+        super().close()
+
 
 class Http:
     """

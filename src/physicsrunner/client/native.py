@@ -117,15 +117,16 @@ class NativeUplink:
     def send(self, batch: Sequence[Outgoing]) -> Sequence[SyncResult]:
         """Carry out the operations in order; the answer has one result for each."""
         frame = _Frame(batch)
-        try:
-            answer = self._once_more(lambda: self._post(frame))
-        except InvalidRequest:
-            if not frame.encoding:
-                raise
-            # A server without this encoding: never again, and this frame as it is.
-            if frame.encoding in self._encodings:
-                self._encodings.remove(frame.encoding)
-            answer = self._once_more(lambda: self._post(frame))
+        while True:
+            try:
+                answer = self._once_more(lambda: self._post(frame))
+                break
+            except InvalidRequest:
+                if not frame.encoding:
+                    raise
+                # A server without this encoding: never again, and this frame in another way.
+                if frame.encoding in self._encodings:
+                    self._encodings.remove(frame.encoding)
         results = [decode(SyncResult, item) for item in _data(answer, "results")]
         if len(results) != len(batch):
             raise ServerUnavailable(f"{len(results)} results for {len(batch)} operations")
