@@ -155,10 +155,20 @@ class Voyage:
             for folder, _, names in os.walk(self.work / top):
                 for name in names:
                     path = Path(folder) / name
-                    if stat.S_ISREG(path.lstat().st_mode):
+                    if self._is_sent(path):
                         relative = path.relative_to(self.work).as_posix()
                         found[artifact_path(relative)] = _file_digest(path)
         return found
+
+    def _is_sent(self, path: Path) -> bool:
+        """A file, or a link to a file of outputs/."""
+        if not path.is_symlink():
+            return stat.S_ISREG(path.lstat().st_mode)
+        try:
+            target = path.resolve(strict=True)
+        except (OSError, RuntimeError):  # it leads nowhere, or round in a circle
+            return False
+        return target.is_file() and target.is_relative_to(self.work / "outputs")
 
     def missing(self) -> list[str]:
         """Say what of the local files is not on the server, sealed and equal."""

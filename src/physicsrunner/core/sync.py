@@ -215,7 +215,8 @@ def plan_renames(
     -------
     tuple of (from, to)
         In an order in which no target holds a file that is still to be moved away; a circle
-        (two names exchanged) is left out, and its files are compared instead.
+        (two names exchanged) is left out, and its files are compared instead. A name that
+        becomes a folder of the other cannot be renamed in one step, and is left out too.
     """
     by_file: dict[tuple[int, int], str] = {}
     for path, known in gone.items():
@@ -226,7 +227,8 @@ def plan_renames(
         source = by_file.get(stamp.file)
         if source is None or source in pairs or source == path or path in taken:
             continue
-        if stamp.size >= gone[source].size:
+        nested = path.startswith(f"{source}/") or source.startswith(f"{path}/")
+        if stamp.size >= gone[source].size and not nested:
             pairs[source] = path
     ordered: list[tuple[str, str]] = []
     while True:
