@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from physicsrunner.errors import NotAllowed, NotAuthenticated, ServerUnavailable
+from physicsrunner.errors import NotAllowed, NotAuthenticated, ServerUnavailable, TokenExpired
 from physicsrunner.wire.live import EVENT, SOCKETIO_PATH, SUBSCRIBE, Event
 
 _CONNECT_S: Final = 10.0
@@ -46,18 +46,21 @@ class Feed:
 
     def __init__(self, url: str, token: str | None, room: str, *, after: int | None = None) -> None:
         # A fifth of a second: only who listens pays for it.
-        import socketio  # type: ignore[import-untyped]
+        import socketio
 
         self._room = room
         self._last = after
         self._queue: queue.Queue[Any] = queue.Queue()
         self._answered = threading.Event()
         self._refused: str | None = None
+        self._problem: Mapping[str, Any] = {}
         self._closing = False
         self._client = socketio.Client(
             reconnection=True, reconnection_delay=0.5, reconnection_delay_max=5.0, logger=False
         )
         self._client.on("connect", self._subscribe)
+        self._client.on("connect_error", self._not_connected)
+        self._client.on("disconnect", self._cut)
         self._client.on(EVENT, self._take)
         try:
             self._client.connect(
@@ -69,7 +72,7 @@ class Feed:
             )
         except socketio.exceptions.ConnectionError as error:
             self.close()
-            raise _refusal(url, str(error)) from None
+            raise self._reason(url, str(error)) from None
         if not self._answered.wait(_CONNECT_S) or self._refused:
             self.close()
             if self._refused:
@@ -107,6 +110,23 @@ class Feed:
             if task is not None and task is not threading.current_thread():
                 task.join(5.0)
         self._queue.put(_CLOSED)
+
+    def _not_connected(self, data: Any = None) -> None:
+        problem = data.get("data") if isinstance(data, dict) else None
+        self._problem = problem if isinstance(problem, dict) else {}
+
+    def _cut(self, *_: Any) -> None:
+        # The library forgets a connection that the other side ended, and leaves its socket open.
+        socket = self._client.eio.ws
+        if socket is not None:
+            with contextlib.suppress(OSError):
+                socket.shutdown()
+
+    def _reason(self, url: str, text: str) -> Exception:
+        told = str(self._problem.get("detail") or text)
+        kinds = {kind.code: kind for kind in (NotAuthenticated, TokenExpired, NotAllowed)}
+        kind = kinds.get(str(self._problem.get("code")), ServerUnavailable)
+        return kind(f"{url}: {told}")
 
     def _subscribe(self) -> None:
         request: dict[str, Any] = {"room": self._room}
@@ -148,9 +168,3 @@ def read_event(envelope: Any) -> Event | None:
         data=data if isinstance(data, dict) else {},
         id=number if isinstance(number, int) else None,
     )
-
-
-def _refusal(url: str, text: str) -> Exception:
-    if "auth" in text.lower() or "token" in text.lower():
-        return NotAuthenticated(f"{url}: {text}")
-    return ServerUnavailable(f"{url}: no live connection ({text})")
