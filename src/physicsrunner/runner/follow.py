@@ -237,6 +237,7 @@ class Follower:
         piece = followed.tail.read(final=final)
         if piece is None:
             return False
+        self._book.changed = True
         if piece.restarted:
             readers = self._choice.readers(followed.path)
             if readers is not None:
@@ -291,6 +292,7 @@ class Follower:
             reader.looked_up(index, text)
 
     def _end(self) -> None:
+        self._book.changed = True
         for followed in self._book.files.values():
             points = [
                 point for reader in followed.readers.all.values() for point in reader.finish()

@@ -49,7 +49,7 @@ class Book:
         self._size = 0  # of series.jsonl
         self._waiting = b""  # lines that the disk did not take
         self._owners: dict[str, str] = {}  # series -> the file that has it
-        self._last_text = ""
+        self.changed = False  #: something was read since the book was written
         self._saved_at = float("-inf")
         self._load()
 
@@ -72,6 +72,7 @@ class Book:
             if name is not None:
                 named.append(point if name == point.series else replace(point, series=name))
         if named:
+            self.changed = True
             self._waiting += "".join(f"{point.to_json(now)}\n" for point in named).encode(
                 "utf-8",
                 "replace",  # names may come from a file's name, which may be any bytes
@@ -81,7 +82,9 @@ class Book:
 
     def save(self, now: float, *, force: bool) -> None:
         """Write the book, at most twice a second unless *force*."""
-        if self._waiting or not (force or now - self._saved_at >= _EVERY_S):
+        if not self.changed or self._waiting:
+            return
+        if not force and now - self._saved_at < _EVERY_S:
             return
         book = {
             "version": _VERSION,
@@ -96,18 +99,15 @@ class Book:
                 for path, followed in self.files.items()
             },
         }
-        text = json.dumps(book, separators=(",", ":"))
-        if text == self._last_text:
-            return
         temporary = self._path.with_suffix(".tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text, "utf-8")
+            temporary.write_text(json.dumps(book, separators=(",", ":")), "utf-8")
             temporary.replace(self._path)
         except OSError as error:
             _log.warning("%s cannot be written: %s", self._path, error)
             return
-        self._last_text, self._saved_at = text, now
+        self.changed, self._saved_at = False, now
 
     def _name(self, series: str, source: str) -> str | None:
         # A second file with the same series (standard output beside log.lammps) is told apart.

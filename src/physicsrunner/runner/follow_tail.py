@@ -51,7 +51,10 @@ class Tail:
     def read(self, *, final: bool = False) -> Piece | None:
         """Return the next piece, or None when there is nothing new."""
         try:
-            file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+            # Opening a pipe would let go a writer that waits for its reader: look first.
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                return None
+            file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None  # gone, or not ours to read: it may come back
         try:
