@@ -80,7 +80,7 @@ print("OUT", json.dumps(out))
 @pytest.fixture(scope="module")
 def published_python(request: pytest.FixtureRequest) -> Path:
     """A Python that has the published package, made once and kept in pytest's cache."""
-    folder = Path(request.config.cache.mkdir("published-solver"))  # type: ignore[union-attr]
+    folder = Path(request.config.cache.mkdir("published-solver"))
     python = folder / "bin" / "python"
     done = folder / "installed"
     if not done.exists():

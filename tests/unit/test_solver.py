@@ -303,7 +303,12 @@ def test_run_solver_has_two_forms(
 ) -> None:
     """Callbacks are the phases (0 or 1); keywords, or a path, are a whole run."""
     calls: list[Any] = []
-    monkeypatch.setattr(api, "run_solver", lambda **keywords: calls.append(keywords) or "result")
+
+    def whole_run(**keywords: Any) -> str:
+        calls.append(keywords)
+        return "result"
+
+    monkeypatch.setattr(api, "run_solver", whole_run)
     assert solver.run_solver(config_path="c.json", debug_mode=True) == "result"
     assert solver.run_solver("d.json", skip_stages="upload") == "result"
     assert calls == [

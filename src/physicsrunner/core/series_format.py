@@ -56,7 +56,7 @@ def rule_set(data: Any, source: str) -> RuleSet:
         x=top.take("x", str, "count"),
         x_name=top.take("x_name", str, None),
         max_series=top.take("max_series", int, 256),
-        max_points=top.take("max_points", int, 20_000),
+        max_points=top.take("max_points", int, 10_000),
         lookups=tuple(
             _lookup(item, f"{source}: lookup {n}")
             for n, item in enumerate(top.take("lookup", list, []), 1)

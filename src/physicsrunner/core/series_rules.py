@@ -112,7 +112,7 @@ class RuleSet:
     x: str = "count"
     x_name: str | None = None
     max_series: int = 256
-    max_points: int = 20_000  #: of a series; after that every 2nd point, every 4th, ...
+    max_points: int = 10_000  #: of a series; after that every 2nd point, every 4th, ...
     lookups: tuple[Lookup, ...] = ()
     progress: Progress | None = None
 

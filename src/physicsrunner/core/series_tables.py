@@ -18,7 +18,7 @@ from physicsrunner.core.points import Limiter, Point, number, split_unit
 
 _MOST_COLUMNS: Final = 64
 _MOST_SERIES: Final = 256
-_MOST_POINTS: Final = 20_000
+_MOST_POINTS: Final = 10_000
 _NAME_LIMIT: Final = 120
 
 
