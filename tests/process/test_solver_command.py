@@ -42,7 +42,8 @@ def test_a_run(tmp_path: Path) -> None:
     results = json.loads((work / "outputs" / "results.json").read_text())
     assert results["t_max"] == {"value": 273.15, "unit": "K"}
     assert (work / "outputs" / "results.csv").read_text() == "steps\n3\n"
-    points = [json.loads(line) for line in (work / "metadata" / "series.jsonl").open()]
+    lines = (work / "metadata" / "series.jsonl").read_text().splitlines()
+    points = [json.loads(line) for line in lines]
     found = [(point["series"], point["x"], point["y"]) for point in points]
     assert sorted(found) == [
         ("energy", 1, 1.5), ("energy", 2, 2.5),
