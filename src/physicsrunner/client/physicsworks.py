@@ -29,7 +29,13 @@ import requests
 
 from physicsrunner.client.physicsworks_files import KINDS, SentFiles
 from physicsrunner.client.physicsworks_http import PhysicsWorksHttp
-from physicsrunner.client.physicsworks_run import LEASE_S, PhysicsWorksTarget, documents, grant
+from physicsrunner.client.physicsworks_run import (
+    LEASE_S,
+    PhysicsWorksTarget,
+    documents,
+    grant,
+    mapping,
+)
 from physicsrunner.client.physicsworks_sender import Sender
 from physicsrunner.client.uplink import Outgoing
 from physicsrunner.core.state import TERMINAL, RunState
@@ -199,16 +205,26 @@ class PhysicsWorksUplink:
         return ReportAnswer(report.run, report.attempt, state=report.state)
 
     def renew(self, leases: Sequence[HeldLease]) -> Sequence[RenewalAnswer]:
-        """Send the heartbeat. This wire brings no commands: config.json does (`abort`)."""
+        """
+        Send the heartbeat.
+
+        The wire has no commands (a person's abort comes through config.json), but its answer is
+        the run document, and a server may say ``abort`` in it.
+        """
         try:
-            self._patch({"heartbeat": True})
+            stop = _asks_to_stop(self._patch({"heartbeat": True}))
         except ServerUnavailable:
             raise
         except PhysicsRunnerError as error:
             return [RenewalAnswer(lease.run, lease.attempt, error=error.code) for lease in leases]
-        deadline = self._now() + LEASE_S
         return [
-            RenewalAnswer(lease.run, lease.attempt, deadline=deadline, renew_s=wire.HEARTBEAT_S)
+            RenewalAnswer(
+                lease.run,
+                lease.attempt,
+                deadline=self._now() + LEASE_S,
+                renew_s=wire.HEARTBEAT_S,
+                commands=["cancel"] if stop else [],
+            )
             for lease in leases
         ]
 
@@ -243,10 +259,11 @@ class PhysicsWorksUplink:
         except PhysicsRunnerError:
             return  # they are remembered; the final report insists
 
-    def _patch(self, fields: Mapping[str, Any]) -> None:
+    def _patch(self, fields: Mapping[str, Any]) -> requests.Response:
         if self._run is None:
             raise InvalidRequest("there is no run yet: call attempt first")
-        self._http.call("PUT", wire.run_patch(quote(self._run, safe="")), json=dict(fields))
+        path = wire.run_patch(quote(self._run, safe=""))
+        return self._http.call("PUT", path, json=dict(fields))
 
     def _metadata(self, name: str) -> dict[str, Any]:
         return {
@@ -266,6 +283,13 @@ class PhysicsWorksUplink:
     def close(self) -> None:
         """Release connections."""
         self._http.close()
+
+
+def _asks_to_stop(answer: requests.Response) -> bool:
+    try:
+        return mapping(answer.json()).get("abort") is True
+    except ValueError:
+        return False  # it answered with something else than the run document
 
 
 def _status(last: Mapping[str, Any], report: Report) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class SentFiles:
                     path=path,
                     stored=row["stored"],
                     offset=row["size"],
-                    hasher=None,
+                    hasher=None if row["size"] else hashlib.sha256(),
                     sealed=row["sha256"],
                     created=True,
                 )
@@ -176,6 +176,12 @@ class SentFiles:
         file.held = bytearray()
         size = file.offset
         self._write({"path": file.path, "stored": file.stored, "size": size, "sha256": sha256})
+
+    def unseal(self, file: SentFile) -> None:
+        """Note, before more bytes go into it, that the stored file is no longer what was sealed."""
+        if file.sealed is not None:
+            self._write({"path": file.path, "removed": True})
+            file.sealed = None
 
     def remove(self, path: str) -> SentFile | None:
         """Forget the file; None when it was not known."""

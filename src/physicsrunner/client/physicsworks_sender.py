@@ -87,7 +87,7 @@ class Sender:
             self._restart(file)
             return SyncResult(0, error="offset_mismatch", detail="its head is another one now")
         end = file.offset + (op.length or 0)
-        file.sealed = None
+        self._sent.unseal(file)
         for piece in _pieces(item):
             self._append(file, piece)
         if file.offset != end:

@@ -14,6 +14,7 @@ later one counts. This module is pure: `physicsworks.files` reads and writes the
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,8 +94,28 @@ class Book:
                 )
         if "fields" in fact:
             self.fields.update(fact["fields"])
+        for kind, (keep, rest) in fact.get("grown", {}).items():
+            self.fields[kind] = self.fields.get(kind, [])[:keep] + rest
         if "runner" in fact:
             self.runner = bool(fact["runner"])
+
+    def news(self, fields: Mapping[str, Any]) -> dict[str, Any] | None:
+        """
+        Return the fact that makes the kept parts those of *fields*; None: they are already.
+
+        Runners send an array whole each time it grows by one: only what is new is written.
+        """
+        changed = {key: value for key, value in fields.items() if self.fields.get(key) != value}
+        grown: dict[str, Any] = {}
+        for key, value in list(changed.items()):
+            before = self.fields.get(key)
+            if isinstance(before, list) and isinstance(value, list):
+                pairs = zip(before, value, strict=False)
+                keep = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+                grown[key] = (keep, value[keep:])
+                del changed[key]
+        fact: dict[str, Any] = {"fields": changed} if changed else {}
+        return ({**fact, "grown": grown} if grown else fact) or None
 
     def place(self, stored: str, original: str, kind: str, taken: Collection[str]) -> str:
         """Return a free artifact path for a file of that kind that people call *original*."""

@@ -141,9 +141,8 @@ class DoorFiles:
         """Keep parts of the run document; files go where their array says they belong."""
         with self._open(place) as opened:
             book = opened.book
-            news = {key: value for key, value in fields.items() if book.fields.get(key) != value}
-            if news:
-                self._note(place, opened, [{"fields": news}])
+            if (news := book.news(fields)) is not None:
+                self._note(place, opened, [news])
             for kind in (kind for kind in books.LISTED if kind in fields):
                 listed = books.file_names(fields[kind])
                 for old, new in book.superseded(kind, listed):

@@ -7,7 +7,7 @@ Promises:
   model's name. With an attempt's token it is that token's run, whatever the path says.
 - With a user's token each creation is a new run, attempt 1 of which is leased to the caller.
 - ``finished`` ends a run only at 100 percent: the published runner also sends it for each step of
-  main.py's own status file. A node that a main.py patches never ends its run; the runner does.
+  main.py's own status file. What a main.py says never ends its run; its runner does.
 
 It holds no rule of its own: what may follow what, and who may say so, the services decide.
 """
@@ -120,8 +120,8 @@ class DoorRuns:
                 inputs=list(found.inputs),
             )
             run = self._services.runs.claim(identity, wanted, AGENT)[0]
-        place = self.place(identity, run.id)
-        self._files.note(place, {"runner": True})
+        if not _is_ours(run):
+            self._files.note(self.place(identity, run.id), {"runner": True})
         return self.document(identity, run.id)
 
     # -- one run ---------------------------------------------------------------------------------
@@ -193,12 +193,13 @@ class DoorRuns:
 
     def _status(self, place: Place, said: _Status) -> None:
         state = said.state
-        if state is not None and state is not RunState.RUNNING:
+        run = self._services.runs.get(place.identity, place.run)
+        if _is_ours(run):
+            state = None  # a main.py speaks here; how the run ends, its exit code says
+        if state in TERMINAL:
             self._end(place, state, said)
             return
-        running = state
-        if state is RunState.RUNNING and self._state(place) is not RunState.PREPARING:
-            running = None
+        running = state if run.status is RunState.PREPARING else None
         self._report(place, state=running, progress=said.progress, label=said.label)
 
     def _end(self, place: Place, state: RunState, said: _Status) -> None:
@@ -266,6 +267,11 @@ def _state_of(status: str | None, progress: float | None, label: str | None) -> 
     if status == "finished" and (progress is None or progress >= 100.0):
         return RunState.COMPLETED
     return RunState.RUNNING if status in ("running", "finished") else None
+
+
+def _is_ours(run: RunRecord) -> bool:
+    """Say whether one of our own runners carries the run out: it alone names stages."""
+    return run.stage is not None
 
 
 def _refusal(code: str, detail: str | None, place: Place) -> PhysicsRunnerError:
