@@ -105,5 +105,7 @@ def scope_of(kind: str, role: str | None, permission: str) -> Scope:
     role
         A person's role; without meaning for machines.
     """
-    bearer = (role or "") if kind == "user" else f"kind:{kind}"
-    return GRANTS.get(bearer, {}).get(permission, Scope.NONE)
+    # A role that is none of ours must not be taken for a kind of token.
+    person = role if role in ROLES else None
+    bearer = person if kind == "user" else f"kind:{kind}"
+    return GRANTS.get(bearer or "", {}).get(permission, Scope.NONE)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from physicsrunner.core.lease import LeaseTerms, check_holder, is_holder, is_past_half_life
 from physicsrunner.core.lease import is_overdue as overdue
@@ -132,42 +133,47 @@ class LeaseService:
     def renew(self, identity: Identity, renewals: Renewals) -> list[RenewalAnswer]:
         """Keep leases; answer each with its new deadline and what is asked of its holder."""
         now = self._now()
-        fresh: dict[int, bool] = {}
+        answers: list[RunSummary | PhysicsRunnerError | None] = [None] * len(renewals.leases)
+        fresh: set[int] = set()
         decisions: list[tuple[str, Decide]] = []
+        places: list[int] = []
         for place, lease in enumerate(renewals.leases):
-            decisions.append((lease.run, self._renewal(identity, renewals, place, fresh, now)))
-        answers = self._store.change(decisions)
+            try:
+                agent = self._access.holder(identity, lease.run, lease.attempt, "leases:renew")
+            except PhysicsRunnerError as error:
+                answers[place] = error
+                continue
+            if identity.kind == "user" and renewals.agent is not None:
+                agent = renewals.agent
+            decide = self._renewal(identity, lease, agent, partial(fresh.add, place), now)
+            decisions.append((lease.run, decide))
+            places.append(place)
+        for place, answer in zip(places, self._store.change(decisions), strict=True):
+            answers[place] = answer
         return [
-            self._renewed(lease, answer, fresh.get(place, False))
+            self._renewed(lease, answer, place in fresh)
             for place, (lease, answer) in enumerate(zip(renewals.leases, answers, strict=True))
+            if answer is not None
         ]
 
     def _renewal(
         self,
         identity: Identity,
-        renewals: Renewals,
-        place: int,
-        fresh: dict[int, bool],
+        lease: HeldLease,
+        agent: str,
+        refresh: Callable[[], None],
         now: float,
     ) -> Decide:
-        lease = renewals.leases[place]
-        try:
-            agent = self._access.holder(identity, lease.run, lease.attempt, "leases:renew")
-            if identity.kind == "user" and renewals.agent is not None:
-                agent = renewals.agent
-        except PhysicsRunnerError as error:
-            return _refuse(error)
-
         def decide(run: RunSummary) -> Change | None:
             if run.status in TERMINAL and is_holder(run, lease.attempt, agent):
                 return None  # it has just reported the end itself
             check_holder(run, lease.attempt, agent)
             change = self._kept(run, now)
             issued = identity.issued if identity.kind == "attempt" else run.token_issued or 0.0
-            if is_past_half_life(issued, self._terms.token_s, now):
-                fresh[place] = True
-                return replace(change, run={**change.run, "token_issued": now})
-            return change
+            if not is_past_half_life(issued, self._terms.token_s, now):
+                return change
+            refresh()
+            return replace(change, run={**change.run, "token_issued": now})
 
         return decide
 
@@ -337,13 +343,6 @@ class LeaseService:
         if found is None:
             raise NotFound(f"there is no run {run}")
         return found
-
-
-def _refuse(error: PhysicsRunnerError) -> Decide:
-    def decide(_run: RunSummary) -> Change | None:
-        raise error
-
-    return decide
 
 
 def _refused(report: Report, error: PhysicsRunnerError) -> ReportAnswer:

@@ -185,7 +185,7 @@ models: Final = Table(
     "models",
     METADATA,
     Column("id", String(36), primary_key=True),
-    Column("project_id", String(64), nullable=False, server_default=""),
+    Column("project_id", String(64), nullable=False),  # "": of no project
     Column("name", String(255), nullable=False),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("project_id", "name"),
