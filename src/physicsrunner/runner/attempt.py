@@ -25,10 +25,11 @@ from typing import Final
 from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.stages import Stage, StagePlan, plan
 from physicsrunner.core.state import RunState
+from physicsrunner.engines.base import EngineStatus, Phase
 from physicsrunner.engines.local import LocalEngine
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.attach import kept_grant
-from physicsrunner.runner.context import CANCELLED, Attempt, Clock, StopRequest
+from physicsrunner.runner.context import Attempt, Clock, StopRequest
 from physicsrunner.runner.fetch import Stopped
 from physicsrunner.runner.journal import History, Journal, Outcome
 from physicsrunner.runner.lock import WorkLock
@@ -297,8 +298,10 @@ def _failed(attempt: Attempt, stage: Stage, error: Exception) -> None:
         return
     if stage is Stage.INIT and isinstance(error, PhysicsRunnerError):
         raise error
-    if isinstance(error, Stopped) or attempt.stop.reason == CANCELLED:
-        outcome = Outcome(RunState.CANCELLED, None, Failure(CANCELLED, str(error)))
+    reason = attempt.stop.reason if isinstance(error, Stopped) else None
+    if reason is not None:
+        status = EngineStatus(Phase.WAITING)
+        outcome = execute.judge(attempt, status, reason)
     else:
         code = error.code if isinstance(error, PhysicsRunnerError) else "internal"
         text = str(error) if expected else f"{type(error).__name__}: {error}"

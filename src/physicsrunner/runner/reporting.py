@@ -191,6 +191,8 @@ class Reporter:
     def _heed_all(self, answers: object) -> None:
         for answer in answers if isinstance(answers, (list, tuple)) else ():
             if isinstance(answer, ReportAnswer):
-                self.heed(answer.commands, answer.error)
+                # A run that cannot be running is over there: nobody waits for this program.
+                over = answer.error == "illegal_transition"
+                self.heed(answer.commands, "lease_lost" if over else answer.error)
                 if answer.error:
                     self._log.warning("a report was refused: %s", answer.detail or answer.error)

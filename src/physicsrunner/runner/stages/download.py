@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from physicsrunner.core.paths import check_path
-from physicsrunner.errors import ConfigError, ServerUnavailable
+from physicsrunner.errors import ConfigError
 from physicsrunner.runner.archive import extract
-from physicsrunner.runner.attach import attach, patience
+from physicsrunner.runner.attach import NO_ANSWER_NOW, attach, patience
 from physicsrunner.runner.cache import InputCache, default_folder
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import write_private
@@ -70,7 +70,7 @@ def _attach_or_go_offline(attempt: Attempt) -> None:
     can_wait_for_later = attempt.main_script.is_file()
     try:
         attach(attempt, OFFLINE_AFTER_S if can_wait_for_later else PATIENCE_S)
-    except ServerUnavailable as error:
+    except NO_ANSWER_NOW as error:
         if not can_wait_for_later:
             raise
         attempt.warn(

@@ -9,8 +9,10 @@ the first scan.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,8 @@ class Watchers:
         self._heartbeat: Heartbeat | None = None
         self._starting: threading.Thread | None = None
         self._sending = False
+        self._news = threading.Event()
+        self._ended = threading.Event()
 
     def start(self, *, follow: bool) -> None:
         """Start all that this attempt needs; without *follow* nothing is read or sent live."""
@@ -65,6 +69,8 @@ class Watchers:
 
     def settle(self) -> None:
         """The program has ended: read what it left and end following."""
+        self._ended.set()
+        self._news.set()
         if self._starting is not None:
             self._starting.join()
             self._starting = None
@@ -91,10 +97,11 @@ class Watchers:
             if attempt.uplink is not None and attempt.grant is not None and attempt.plan.upload:
                 self.sync = self._make_sync()
                 self._send()
-            self._follow()
             import physicsrunner.runner.post.archives
             import physicsrunner.runner.post.provenance
             import physicsrunner.runner.post.results  # noqa: F401 - for the next stage
+
+            self._follow_once_there_is_something()
         except (PhysicsRunnerError, OSError) as error:
             attempt.warn(f"nothing is followed live: {error}")
         except Exception:
@@ -105,6 +112,15 @@ class Watchers:
 
         self._watch = FolderWatch(self._attempt.folder.root, self._changed)
         self._watch.start()
+
+    def _follow_once_there_is_something(self) -> None:
+        """Loading the follower and its rules takes a tenth of a second: not for nothing."""
+        while not _any_output(self._attempt.folder.outputs):
+            if self._ended.is_set():
+                return
+            self._news.wait()
+            self._news.clear()
+        self._follow()
 
     def _follow(self) -> None:
         from physicsrunner.runner.follow import Follower
@@ -154,6 +170,7 @@ class Watchers:
         self._heartbeat.start()
 
     def _changed(self, paths: frozenset[Path]) -> None:
+        self._news.set()
         sync, follower = self.sync, self._follower
         if sync is not None:
             sync.touch(paths)
@@ -162,6 +179,15 @@ class Watchers:
 
     def _status(self, status: Status) -> None:
         self._attempt.reporter.status(status.progress, status.label or None, status.eta_s)
+
+
+def _any_output(outputs: Path) -> bool:
+    for folder, _, files in os.walk(outputs):
+        for name in files:
+            with suppress(OSError):  # gone again
+                if (Path(folder) / name).stat().st_size:
+                    return True
+    return False
 
 
 def _rules(attempt: Attempt) -> Sequence[Any]:
