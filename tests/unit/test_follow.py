@@ -229,6 +229,16 @@ def test_a_long_log_is_read_in_pieces(tmp_path: Path) -> None:
     assert LONGEST_LINE < PIECE
 
 
+def test_a_log_of_anything_is_given_up(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long log in which no solver was recognised is not read on; another one is."""
+    monkeypatch.setattr("physicsrunner.runner.follow._HOPELESS_BYTES", 1000)
+    watched.write("logs/a.log", "words\n" * 1000)
+    watched.write("logs/a.log", "Time = 1\nTime = 2\n")
+    watched.write("logs/b.log", "Time = 1\nTime = 2\n" + "words\n" * 1000)
+    watched.write("logs/b.log", "Time = 3\n")
+    assert watched.series() == {"time step": [(2, 1), (3, 1)]}
+
+
 def test_openfoam_tells_progress_and_eta(watched: Watched) -> None:
     """The end time of the case gives progress and remaining time; state.txt's word wins."""
     case = watched.folder.outputs / "case"

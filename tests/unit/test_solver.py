@@ -370,13 +370,13 @@ def test_importing_costs_little() -> None:
         "took = time.perf_counter() - start; print([took, sorted(sys.modules)])"
     )
     took = []
-    for _ in range(5):
-        ran = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
-        )
-        seconds, modules = ast.literal_eval(ran.stdout)
+    for _ in range(10):  # the best of some: a busy machine is not what is measured
+        said = subprocess.check_output([sys.executable, "-c", program], text=True)
+        seconds, modules = ast.literal_eval(said)
         assert not HEAVY & set(modules)
         took.append(seconds)
+        if seconds < 0.060:
+            break
     assert min(took) < 0.060
 
 

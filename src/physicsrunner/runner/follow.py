@@ -36,6 +36,7 @@ from physicsrunner.runner.workdir import WorkFolder
 
 _MOST_FILES: Final = 500
 _FALLBACK_BYTES: Final = 16 * 1024 * 1024  # a longer log is no table of values
+_HOPELESS_BYTES: Final = 64 * 1024 * 1024  # a log without any solver until here has none
 _QUIET_S: Final = 1.0  # so long a line without end is taken for what it will be
 _LOOKUP_BYTES: Final = 256 * 1024
 
@@ -232,7 +233,8 @@ class Follower:
             return False
 
     def _advance(self, followed: Followed, *, final: bool) -> bool:
-        if self._book.blocked:
+        hopeless = followed.tail.position > _HOPELESS_BYTES and not followed.readers.found
+        if hopeless or self._book.blocked:
             return False
         piece = followed.tail.read(final=final)
         if piece is None:
@@ -259,7 +261,7 @@ class Follower:
         for line in text.replace("\r", "\n").split("\n"):
             for claim, name in claims.items():
                 if claim in line:
-                    readers.program = name
+                    readers.program, readers.found = name, True
                     readers.fallback.clear()
                     wanting = readers.wanting(text, fallback=False)
             specific = False
@@ -270,6 +272,7 @@ class Follower:
                 points = reader.feed(line)
                 found += points
                 specific = specific or (bool(points) and not is_fallback)
+            readers.found = readers.found or specific
             if specific and readers.fallback:
                 readers.fallback.clear()
                 wanting = readers.wanting(text, fallback=False)

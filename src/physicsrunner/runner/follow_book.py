@@ -94,6 +94,7 @@ class Book:
                 path: {
                     "tail": followed.tail.state(),
                     "program": followed.readers.program,
+                    "found": followed.readers.found,
                     "readers": {n: each.state() for n, each in followed.readers.all.items()},
                 }
                 for path, followed in self.files.items()
@@ -163,7 +164,7 @@ class Book:
             raise ValueError(f"{path} is followed no more")
         followed = Followed(path, Tail(self._folder.root / path), readers)
         followed.tail.restore(kept["tail"])
-        readers.program = kept["program"]
+        readers.program, readers.found = kept["program"], bool(kept["found"])
         for name, reader in readers.all.items():
             if name in kept["readers"]:
                 reader.restore(kept["readers"][name])

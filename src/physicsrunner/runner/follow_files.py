@@ -38,6 +38,7 @@ class Readers:
     specific: dict[str, AnyReader]
     fallback: dict[str, Reader]  #: used while no specific one has found its program
     program: str | None = None  #: the rule set whose claim was seen last
+    found: bool = False  #: a specific reader has found its program, or a point
 
     @property
     def all(self) -> dict[str, AnyReader]:
