@@ -25,7 +25,7 @@ from physicsrunner.server import problems
 from physicsrunner.server.doors import physicsworks
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services, build
-from physicsrunner.wire.messages import LeaseRequest, Resources, SyncOp
+from physicsrunner.wire.messages import LeaseRequest, Report, Resources, SyncOp
 from tests.support.wait import wait_until
 
 CHUNK = 5 * 1024 * 1024
@@ -633,3 +633,45 @@ def test_a_large_append_arrives_whole(door: Door, run: str) -> None:
     assert door.append(run, "u1.mp4", "film.mp4", data, text=False).status_code == 200
 
     assert door.read(run, "outputs/media/film.mp4") == data + data
+
+
+def test_a_main_py_cannot_end_the_run_that_our_runner_carries_out(door: Door, model: str) -> None:
+    """How such a run ends, the exit code says; what the script patches is how far it is."""
+    run, token = leased(door, model)
+    identity = door.services.access.authenticate(token)
+    door.services.leases.report(identity, [Report(run, 1, state=RunState.RUNNING, stage="execute")])
+    door.call("PUT", f"simulation/run/update/{model}", {}, token=token)
+
+    for status in ("finished", "error"):
+        body = {"status": status, "progress": 100, "statusLabel": "says main.py"}
+        assert door.call("PUT", f"simulation/run/patch/{run}", body, token=token).ok
+    door.append(run, "u1.log", "script.log", b"one\n", new=True, token=token)
+
+    record = door.services.runs.get(door.admin, run)
+    assert (record.status, record.label) == (RunState.RUNNING, "says main.py")
+    assert set(door.files(run).values()) == {True}
+
+
+def test_growing_arrays_are_kept_without_writing_them_again(door: Door, run: str) -> None:
+    """The published runner sends an array whole for each new entry; only what is new is kept."""
+    media: list[dict[str, str]] = []
+    for number in range(40):
+        media = [*media, {"name": f"{number}.png", "type": "png", "file": f"u{number}.png"}]
+        document = door.call("PUT", f"simulation/run/patch/{run}", {"media": media}).json()
+    shorter = [media[0], *media[20:]]
+
+    assert document["media"] == media
+    assert len(door.read(run, "metadata/physicsworks.jsonl")) < 40 * 200
+    answer = door.call("PUT", f"simulation/run/patch/{run}", {"media": shorter})
+    assert answer.json()["media"] == shorter
+
+
+def test_results_after_the_end_are_kept(door: Door, run: str) -> None:
+    """A run that was called finished too early still shows its results."""
+    door.call("PUT", f"simulation/run/patch/{run}", {"status": "finished", "progress": 100})
+    results = [{"name": "t_max", "type": "scalar", "value": 1.5}]
+
+    answer = door.call("PUT", f"simulation/run/patch/{run}", {"results": results})
+
+    assert answer.status_code == 200
+    assert answer.json()["results"] == results
