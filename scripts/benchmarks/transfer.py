@@ -11,11 +11,10 @@ import subprocess
 import tempfile
 import time
 import uuid
-import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.attempts import Claimed, claim
 from tests.support.processes import Processes, ServerProcess
 from tests.support.wait import wait_until
 
@@ -24,15 +23,8 @@ from physicsrunner.runner.result import Delivery
 from physicsrunner.runner.sync import Followed, Sync
 from physicsrunner.runner.workdir import WorkFolder
 
+__all__ = ["Claimed", "claim"]
 MIB = 1 << 20
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """A run on the server whose attempt 1 is ours."""
-
-    run: str
-    token: str
 
 
 @contextlib.contextmanager
@@ -54,31 +46,6 @@ def server(folder: Path) -> Iterator[ServerProcess]:
         yield processes.server()
     finally:
         processes.close()
-
-
-def claim(server: ServerProcess) -> Claimed:
-    """Make a run whose attempt 1 is leased to the caller."""
-    uplink = NativeUplink(server.url, server.token)
-    try:
-        bundle = server.data / "bench.zip"
-        if not bundle.exists():
-            with zipfile.ZipFile(bundle, "w") as archive:
-                archive.writestr("main.py", "print('hello')\n")
-        model = uplink.upload_bundle(bundle, "bench")
-        run = str(uuid.uuid4())
-        grant = uplink.claim(
-            {
-                "id": run,
-                "model_id": model["id"],
-                "model_version": model["version"],
-                "name": "bench",
-                "parameters": {"inputs": {}},
-                "claim": {"agent": "bench"},
-            }
-        )
-        return Claimed(run, grant.token)
-    finally:
-        uplink.close()
 
 
 def work_folder(root: Path) -> WorkFolder:
