@@ -13,11 +13,12 @@ Promises:
 from __future__ import annotations
 
 import random as chance
+import stat
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -343,9 +344,11 @@ def _count(folder: WorkFolder) -> tuple[int, int]:
     files = size = 0
     for top in folder.followed:
         for path in top.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                files += 1
-                size += path.stat().st_size
+            with suppress(OSError):  # gone again
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode):
+                    files += 1
+                    size += found.st_size
     return files, size
 
 

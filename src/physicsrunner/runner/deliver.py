@@ -21,10 +21,10 @@ from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.stages import Stage
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
-from physicsrunner.runner.attach import attach, patience
+from physicsrunner.runner.attach import attach, server_patience
 from physicsrunner.runner.context import LEASE_LOST, Attempt
 from physicsrunner.runner.result import Delivery
-from physicsrunner.runner.stages.watch import Watchers
+from physicsrunner.runner.stages.watch import contact
 from physicsrunner.wire.messages import Report, ReportAnswer
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def _deliver(attempt: Attempt) -> Delivery:
     if not attempt.plan.upload:
         _report(attempt, uplink, timeout)
         return Delivery(delivered=False, error="sending files was skipped")
-    if attempt.watchers is None:
-        attempt.watchers = Watchers(attempt)
-    attempt.watchers.attached()
+    contact(attempt).attached()
     return _finish(attempt, uplink, timeout)
 
 
@@ -79,7 +77,8 @@ def _finish(attempt: Attempt, uplink: Uplink, timeout: float) -> Delivery:
         completed = attempt.outcome is not None and attempt.outcome.state is RunState.COMPLETED
         if not delivery.delivered and completed:
             return delivery
-        answer = _report(attempt, uplink, timeout)
+        # Without contact the files have waited long enough for both.
+        answer = _report(attempt, uplink, timeout if delivery.delivered else UNREACHED_S)
         if answer is None or answer.error != "not_sealed":
             break
         attempt.log.info("not all files are sealed yet: %s", ", ".join(answer.unsealed[:10]))
@@ -126,7 +125,7 @@ def _report(attempt: Attempt, uplink: Uplink, timeout: float) -> ReportAnswer | 
             time=outcome.time,
         )
     )
-    answers = patience(attempt, timeout).repeat(lambda: uplink.report(reports))
+    answers = server_patience(attempt, timeout).repeat(lambda: uplink.report(reports))
     answer: ReportAnswer = answers[-1]
     if answer.error == "not_sealed":
         return answer

@@ -23,6 +23,7 @@ from physicsrunner.runner.cache import InputCache, default_folder
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import write_private
 from physicsrunner.runner.fetch import fetch_file
+from physicsrunner.runner.stages.watch import contact
 from physicsrunner.wire.documents import PHYSICSWORKS, parse_case
 from physicsrunner.wire.messages import Bundle, RemoteInput
 
@@ -39,6 +40,7 @@ def run(attempt: Attempt) -> None:
     if attempt.uplink is not None:
         _attach_or_go_offline(attempt)
     if attempt.grant is not None:
+        contact(attempt)  # a large mesh takes longer than a lease
         if attempt.grant.bundle is not None:
             _fetch_bundle(attempt, attempt.grant.bundle)
         for item in attempt.grant.inputs:

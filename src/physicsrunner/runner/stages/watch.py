@@ -31,9 +31,16 @@ if TYPE_CHECKING:
 
 def run(attempt: Attempt) -> None:
     """Start the follower, the sync and the lease's heartbeat."""
-    watchers = Watchers(attempt)
-    attempt.watchers = watchers
-    watchers.start(follow=True)
+    contact(attempt).start()
+
+
+def contact(attempt: Attempt) -> Watchers:
+    """Return the attempt's watchers; from the first lease on they keep it and report."""
+    watchers = attempt.watchers
+    if watchers is None:
+        watchers = attempt.watchers = Watchers(attempt)
+    watchers.keep_contact()
+    return watchers
 
 
 class Watchers:
@@ -50,16 +57,29 @@ class Watchers:
         self._news = threading.Event()
         self._ended = threading.Event()
 
-    def start(self, *, follow: bool) -> None:
-        """Start all that this attempt needs; without *follow* nothing is read or sent live."""
+    def keep_contact(self) -> None:
+        """Renew the lease and report, once there is a lease."""
         attempt = self._attempt
-        if attempt.uplink is not None and attempt.grant is not None:
-            attempt.reporter.start(attempt.uplink)
-            self._start_heartbeat()
-        if follow:
-            self._watch_folder()
-            self._starting = threading.Thread(target=self._start_following, name="watch-start")
-            self._starting.start()
+        if attempt.uplink is None or attempt.grant is None:
+            return
+        attempt.reporter.start(attempt.uplink)
+        if attempt.renew and self._heartbeat is None:
+            self._heartbeat = Heartbeat(
+                attempt.uplink,
+                HeldLease(attempt.run, attempt.number),
+                renew_s=attempt.grant.renew_s,
+                heed=attempt.reporter.heed,
+                on_token=lambda token: set_token(attempt, token),
+                random=attempt.clock.random,
+                log=attempt.log,
+            )
+            self._heartbeat.start()
+
+    def start(self) -> None:
+        """Start following, and sending where there is a server."""
+        self._watch_folder()
+        self._starting = threading.Thread(target=self._start_following, name="watch-start")
+        self._starting.start()
 
     def attached(self) -> None:
         """The server has been reached, if it had not before: send from now on."""
@@ -153,21 +173,6 @@ class Watchers:
         )
         sync.add(Followed(attempt.run, attempt.number, attempt.folder))
         return sync
-
-    def _start_heartbeat(self) -> None:
-        attempt = self._attempt
-        if not attempt.renew or attempt.uplink is None or attempt.grant is None:
-            return
-        self._heartbeat = Heartbeat(
-            attempt.uplink,
-            HeldLease(attempt.run, attempt.number),
-            renew_s=attempt.grant.renew_s,
-            heed=attempt.reporter.heed,
-            on_token=lambda token: set_token(attempt, token),
-            random=attempt.clock.random,
-            log=attempt.log,
-        )
-        self._heartbeat.start()
 
     def _changed(self, paths: frozenset[Path]) -> None:
         self._news.set()
