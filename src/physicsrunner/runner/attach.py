@@ -22,7 +22,13 @@ from typing import Any, Final, cast
 
 from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.paths import check_path
-from physicsrunner.errors import InvalidRequest, NotFound, UnsafePath
+from physicsrunner.errors import (
+    InvalidRequest,
+    NotFound,
+    ServerUnavailable,
+    StorageFull,
+    UnsafePath,
+)
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import CONFIG_NAME, write_private
 from physicsrunner.runner.fetch import Patience
@@ -31,6 +37,8 @@ from physicsrunner.wire.codec import decode, encode
 from physicsrunner.wire.documents import NATIVE
 from physicsrunner.wire.messages import LeaseGrant
 
+#: What a server answers, or does not answer, that cannot do it just now.
+NO_ANSWER_NOW: Final = (ServerUnavailable, StorageFull)
 _SAME_TIME: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -47,14 +55,19 @@ def patience(attempt: Attempt, seconds: float) -> Patience:
     )
 
 
+def server_patience(attempt: Attempt, seconds: float) -> Patience:
+    """Return the same for requests that write nothing here: a full disk is the server's then."""
+    return replace(patience(attempt, seconds), passing=NO_ANSWER_NOW)
+
+
 def attach(attempt: Attempt, seconds: float) -> LeaseGrant:
     """
     Ask the server for this attempt, or create the run there; keep and return its lease.
 
     Raises
     ------
-    ServerUnavailable
-        Nobody answered within *seconds*.
+    ServerUnavailable, StorageFull
+        Nobody answered within *seconds*, or only that it has no room.
     NotFound
         The server does not know the run, and there is nothing here to create it from.
     """
@@ -62,14 +75,14 @@ def attach(attempt: Attempt, seconds: float) -> LeaseGrant:
     if uplink is None:
         raise InvalidRequest("there is no server to attach to")
     try:
-        grant = patience(attempt, seconds).repeat(
+        grant = server_patience(attempt, seconds).repeat(
             lambda: uplink.attempt(attempt.run, attempt.number)
         )
     except NotFound:
         if attempt.config.wire != NATIVE or not attempt.main_script.is_file():
             raise
         attempt.log.info("the server does not know the run: creating it there")
-        grant = patience(attempt, seconds).repeat(lambda: _claim(attempt, uplink))
+        grant = server_patience(attempt, seconds).repeat(lambda: _claim(attempt, uplink))
         # Its model is what lies here: there is nothing to fetch.
         grant = replace(grant, bundle=None)
     take_grant(attempt, grant)

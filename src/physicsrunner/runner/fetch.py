@@ -50,14 +50,15 @@ class Patience:
     random: Callable[[], float]
     stopped: Callable[[], bool]
     patience_s: float
+    passing: tuple[type[PhysicsRunnerError], ...] = (ServerUnavailable,)  #: tried again
     backoff: Backoff = field(default_factory=lambda: Backoff(base=0.2, cap=15.0))
 
     def repeat(self, action: Callable[[], Any], *, moved: Callable[[], int] = lambda: 0) -> Any:
         """
         Call *action* until it answers; return its answer.
 
-        Only `ServerUnavailable` is tried again, until *patience_s* have passed since the last
-        try for which ``moved()`` had grown.
+        Only errors that are `passing` are tried again, until *patience_s* have passed since the
+        last try for which ``moved()`` had grown.
         """
         tries, since, before = 0, self.now(), moved()
         while True:
@@ -65,7 +66,7 @@ class Patience:
                 raise Stopped("stopped on request")
             try:
                 return action()
-            except ServerUnavailable as error:
+            except self.passing as error:
                 if moved() > before:
                     tries, since, before = 0, self.now(), moved()
                 tries += 1

@@ -18,7 +18,7 @@ from typing import Final
 from physicsrunner.client.uplink import Outgoing, Uplink
 from physicsrunner.core.retry import Backoff
 from physicsrunner.core.sync import racy
-from physicsrunner.errors import PhysicsRunnerError, TooLarge
+from physicsrunner.errors import PhysicsRunnerError, StorageFull, TooLarge
 from physicsrunner.runner.sync_book import SMALL, Book, Entry
 from physicsrunner.runner.sync_disk import digest
 from physicsrunner.runner.sync_frame import PASSING, Prepared, Preparer, settle
@@ -74,6 +74,7 @@ class Sender:
         self._small_bytes = FRAME_BYTES
         self._bulk_bytes = _BULK_FIRST
         self._bulk_most = _BULK_MAX
+        self._full = False  #: that the server's disk is full has been said
         self.trouble: str | None = None  #: why the last request failed; None: it did not
 
     def loop(self, lane: tuple[str, ...], closing: threading.Event) -> None:
@@ -344,6 +345,9 @@ class Sender:
         book.reload = book.reload or (entry.lost and book.loading)
         error = next(result.error for result in results if result.error is not None)
         book.make_room(entry)
+        if error == StorageFull.code and not self._full:
+            self._full = True
+            self._log.warning("the server's disk is full; trying again until there is room")
         lasting = error not in PASSING and not any(result.retryable for result in results)
         if lasting and entry.tries >= _TRIES and book.finishing is not None:
             entry.given_up = True
