@@ -78,10 +78,10 @@ class Application:
 
     async def begin_stopping(self) -> None:
         """Wake and send away all who wait: followers and viewers. Requests go on."""
-        if self._hub is not None:
-            self._hub.close()
-        if self._live is not None:
-            await self._live.close()
+        if self._hub is None or self._live is None or self._hub.closed:
+            return
+        self._hub.close()
+        await self._live.close()
 
     def _api(self) -> FastAPI:
         api = FastAPI(

@@ -19,6 +19,7 @@ from typing import Any, Final
 import socketio
 from anyio import to_thread
 
+from physicsrunner.core.permissions import Scope
 from physicsrunner.errors import InvalidRequest, NotAllowed, PhysicsRunnerError
 from physicsrunner.server.hub import Hub
 from physicsrunner.server.metrics import Metrics
@@ -127,7 +128,8 @@ class Live:
             run = self._services.runs.get(who, name).id
             return live.run_room(run), run
         if room == "all" or (kind == "project" and name):
-            self._services.access.require(who, "events:read")
+            if self._services.access.scope(who, "events:read") is not Scope.ANY:
+                raise NotAllowed("this token hears of its own run only")
             return room, None
         if kind == "agent" and name:
             if who.kind != "agent" or who.subject != name:

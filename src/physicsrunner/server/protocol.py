@@ -81,12 +81,19 @@ class BodyProtocol(HttpToolsProtocol):
 
         async def with_sink(scope: Any, _receive: Any, send: Any) -> None:
             async def receive() -> Any:
-                if sinks:
-                    return await sinks[0].receive()
-                message = await cycle.receive()
-                if sinks and message["type"] != "http.request":
-                    return await sinks[0].receive()  # what arrived before the loss comes first
-                return message
+                while True:
+                    body = _arrived(cycle, sinks)
+                    if body is not None:
+                        more = cycle.more_body or any(sink.waiting for sink in sinks)
+                        return {"type": "http.request", "body": body, "more_body": more}
+                    message: Any = await cycle.receive()
+                    # It came through the parser, or it says "the end" or "lost", or it is empty
+                    # because the sink woke us. What has arrived comes before any end.
+                    if message.get("body"):
+                        return {**message, "more_body": True} if sinks else message
+                    here = cycle.body or any(sink.waiting for sink in sinks)
+                    if cycle.response_complete or not (here or message.get("more_body")):
+                        return message
 
             await app(scope, receive, send)
 
@@ -103,7 +110,7 @@ class _Sink(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(min(BUFFER, left)))
         self._filled = 0
         self._pieces: deque[memoryview] = deque()
-        self._waiting = 0
+        self.waiting = 0  #: bytes that wait for the application
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Give the kernel room, never for more than the body."""
@@ -119,27 +126,18 @@ class _Sink(asyncio.BufferedProtocol):
         self._left -= nbytes
         if not self.cycle.response_complete:
             self._pieces.append(piece)
-            self._waiting += nbytes
-            if self._waiting >= HIGH_WATER:
+            self.waiting += nbytes
+            if self.waiting >= HIGH_WATER:
                 self._owner.flow.pause_reading()
         if self._left == 0:
             self._owner.body_ended()
         self.cycle.message_event.set()
 
-    async def receive(self) -> Any:
-        """Return the next ASGI message of the body."""
-        if self.cycle.body or not self._pieces:
-            # What came through the parser comes first; else wait until there is something.
-            message = await self.cycle.receive()
-            if message["type"] == "http.request" and message["body"]:
-                return {**message, "more_body": bool(self._pieces) or self.cycle.more_body}
-            if not self._pieces:
-                return message
-        piece = self._pieces.popleft()
-        self._waiting -= len(piece)
-        self._owner.flow.resume_reading()
-        more = bool(self._pieces) or self.cycle.more_body
-        return {"type": "http.request", "body": piece, "more_body": more}
+    def next(self) -> memoryview:
+        """Return the next piece of the body; empty when nothing waits."""
+        piece = self._pieces.popleft() if self._pieces else memoryview(b"")
+        self.waiting -= len(piece)
+        return piece
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass it on."""
@@ -156,6 +154,21 @@ class _Sink(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Pass it on."""
         self._owner.resume_writing()
+
+
+def _arrived(cycle: RequestResponseCycle, sinks: list[_Sink]) -> bytes | memoryview | None:
+    """Return what waits of the body, however the connection is: first what was parsed."""
+    if cycle.response_complete:
+        return None
+    body: bytes | memoryview = bytes(cycle.body)
+    cycle.body = bytearray()
+    for sink in sinks:
+        body = body or sink.next()
+    if not body:
+        return None
+    if not cycle.disconnected:
+        cycle.flow.resume_reading()
+    return body
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int:

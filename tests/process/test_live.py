@@ -1,0 +1,241 @@
+"""The live feed, with real socket.io clients against a real server."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import socketio
+import websocket
+
+from physicsrunner.server import live as door
+from physicsrunner.wire import live, rest
+from physicsrunner.wire.live import Event
+from tests.contract.rest_server import RestServer, rest_server
+from tests.support.wait import wait_until
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RestServer]:
+    """A server of each test's own."""
+    with rest_server(tmp_path / "data") as running:
+        yield running
+
+
+class Viewer:
+    """A socket.io client that keeps what it gets."""
+
+    def __init__(self, server: RestServer, token: str, **options: Any) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.commands: list[dict[str, Any]] = []
+        self.when: list[float] = []
+        self.client = socketio.Client(reconnection=False)
+        self.client.on(live.EVENT, self._event)
+        self.client.on(live.COMMAND, self.commands.append)
+        self.client.connect(
+            server.url,
+            auth={"token": token},
+            transports=options.get("transports", ["websocket"]),
+            wait_timeout=10,
+        )
+
+    def _event(self, event: dict[str, Any]) -> None:
+        self.when.append(time.perf_counter())
+        self.events.append(event)
+
+    def subscribe(self, room: str, after: int | None = None) -> dict[str, Any]:
+        """Subscribe; return the acknowledgement."""
+        wanted = {"room": room} if after is None else {"room": room, "after": after}
+        answer: dict[str, Any] = self.client.call(live.SUBSCRIBE, wanted, timeout=10)
+        return answer
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Return the events of one type."""
+        return [event for event in self.events if event["type"] == kind]
+
+
+@contextmanager
+def viewer(server: RestServer, token: str | None = None, **options: Any) -> Iterator[Viewer]:
+    """A connected viewer; it leaves no thread."""
+    found = Viewer(server, token or server.admin, **options)
+    try:
+        yield found
+    finally:
+        found.client.shutdown()
+        wait_until(lambda: not found.client.connected)
+
+
+def put_line(server: RestServer, run: str, offset: int, text: str) -> int:
+    """Append *text* to the main log; return the next offset."""
+    data = text.encode()
+    op = {"run": run, "attempt": 1, "path": "logs/main.log", "op": "append"}
+    server.sync([({**op, "offset": offset, "length": len(data)}, data)])
+    return offset + len(data)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_a_viewer_sees_a_run_live(server: RestServer, transport: str) -> None:
+    """State, progress, log text, series, files and seals reach the room of the run, in order."""
+    run, _ = server.claim()
+    other, _ = server.claim()
+    point = {"series": "residual/Ux", "x": 1, "y": 0.5}
+    with viewer(server, transports=[transport]) as mine:
+        assert mine.subscribe(live.run_room(run)) == {"ok": True, "room": live.run_room(run)}
+        server.report(run, state="running")
+        server.report(run, progress=42.0, label="half way")
+        put_line(server, other, 0, "not for you\n")
+        put_line(server, run, 0, "Time = 1\n")
+        server.put_file(run, "metadata/series.jsonl", json.dumps(point).encode() + b"\n")
+        server.report(run, state="failed", exit_code=1)
+        wait_until(lambda: mine.of(live.FAILED), on_timeout=lambda: mine.events)
+    types = [event["type"] for event in mine.events]
+    assert {live.STARTED, live.PROGRESS, live.LOG, live.SERIES, live.SEALED} <= set(types)
+    assert types.index(live.STARTED) < types.index(live.LOG) < types.index(live.FAILED)
+    assert {event["run"] for event in mine.events} == {run}
+    assert "".join(event["data"]["text"] for event in mine.of(live.LOG)) == "Time = 1\n"
+    assert mine.of(live.SERIES)[0]["data"]["points"] == [point]
+    keys = {"id", "type", "run", "attempt", "project", "time", "data"}
+    assert all(set(event) == keys for event in mine.events)
+    assert all((event["id"] is None) == (event["type"] in live.LIVE_ONLY) for event in mine.events)
+
+
+def test_a_late_viewer_gets_every_logged_event_once_and_in_order(server: RestServer) -> None:
+    """``after`` replays the log and goes on live, without a gap, while events keep coming."""
+    run, _ = server.claim()
+    server.report(run, state="running")
+    stop = threading.Event()
+
+    def keep_sealing() -> None:
+        number = 0
+        while not stop.is_set():
+            server.put_file(run, f"outputs/data_files/{number}", b"x")
+            number += 1
+
+    writer = threading.Thread(target=keep_sealing)
+    writer.start()
+    try:
+        with viewer(server) as late:
+            wait_until(lambda: len(server.value("GET", _events(run))["data"]) > 10)
+            assert late.subscribe(live.run_room(run), after=0)["ok"]
+            seen = len(late.events)
+            wait_until(lambda: len(late.events) > seen + 5)
+            stop.set()
+            writer.join(10)
+            logged = [event["id"] for event in server.value("GET", _events(run))["data"]]
+            wait_until(lambda: logged[-1] in [event["id"] for event in late.events])
+    finally:
+        stop.set()
+        writer.join(10)
+    ids = [event["id"] for event in late.events if event["id"] is not None]
+    assert sorted(set(ids)) == logged
+    assert ids == sorted(ids)
+    assert len(ids) == len(set(ids))
+
+
+def _events(run: str) -> str:
+    return f"{rest.simulation(run)}/events?limit=1000"
+
+
+@pytest.mark.parametrize("auth", [None, {}, {"token": "nonsense"}, {"token": 7}, "text"])
+def test_nobody_enters_without_a_good_token(server: RestServer, auth: Any) -> None:
+    """The connection is refused, with the same problem as over REST."""
+    client = socketio.Client(reconnection=False)
+    said: list[Any] = []
+    client.on("connect_error", said.append)
+    with pytest.raises(socketio.exceptions.ConnectionError):
+        client.connect(server.url, auth=auth, transports=["websocket"], wait_timeout=5)
+    client.shutdown()
+    assert "not_authenticated" in str(said)
+
+
+def test_an_attempt_token_hears_its_own_run_alone(server: RestServer) -> None:
+    """Rooms are refused as REST would refuse; a wrong request is answered, not ignored."""
+    run, lease = server.claim()
+    other, _ = server.claim()
+    with viewer(server, lease["token"]) as mine:
+        assert mine.subscribe(live.run_room(run))["ok"]
+        for room in (live.run_room(other), "all", "project:x", "agent:here"):
+            assert mine.subscribe(room)["error"]["code"] == "not_allowed", room
+        for wanted in (None, {}, {"room": 7}, {"room": "nothing"}, {"room": "run:"}, []):
+            answer = mine.client.call(live.SUBSCRIBE, wanted, timeout=10)
+            assert answer["error"]["code"] == "invalid_request", wanted
+        assert mine.subscribe("run:4711")["error"]["code"] == "not_found"
+
+
+def test_an_agent_hears_of_work_and_of_a_cancel_request(server: RestServer) -> None:
+    """The room of an agent gets commands at once; polling would bring them later."""
+    agent = server.services.access.agent_token("node-7")
+    model = server.model()
+    with viewer(server, agent) as node:
+        assert node.subscribe("agent:node-7")["ok"]
+        assert node.subscribe("agent:node-8")["error"]["code"] == "not_allowed"
+        run = server.value("POST", rest.SIMULATIONS, json={"model_id": model["id"]})["id"]
+        wait_until(lambda: [item for item in node.commands if item["command"] == live.WORK])
+        server.value("POST", rest.LEASES, json={"agent": "node-7"}, token=agent)
+        server.report(run, token=agent, state="running")
+        server.value("POST", f"{rest.simulation(run)}/cancel")
+        wait_until(lambda: [item for item in node.commands if item["command"] == "cancel"])
+        assert node.commands[-1] == {"run": run, "attempt": 1, "command": "cancel"}
+
+
+def test_a_viewer_that_does_not_read_is_dropped(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loses its connection; the others get everything meanwhile."""
+    monkeypatch.setattr(door, "MAX_WAITING", 100)
+    run, _ = server.claim()
+    address = server.url.replace("http", "ws") + "/socket.io/?EIO=4&transport=websocket"
+    slow = websocket.create_connection(address, timeout=10, sockopt=((1, 8, 4096),))
+    slow.recv()
+    slow.send("40" + json.dumps({"token": server.admin}))
+    slow.recv()
+    slow.send('420["subscribe",' + json.dumps({"room": live.run_room(run)}) + "]")
+    assert '"ok":true' in slow.recv()
+    text = "x" * 50_000
+    with viewer(server) as good:
+        good.subscribe(live.run_room(run))
+        count = 0
+
+        def dropped() -> bool:
+            nonlocal count
+            data = {"path": "logs/main.log", "offset": 10**9 * count, "text": text}
+            server.services.feed.publish([Event(live.LOG, run, 1, None, 0.0, data)] * 10)
+            count += 10
+            found = server.call("GET", "/metrics", token=None).text
+            return "physicsrunner_viewers_dropped_total 1.0" in found
+
+        wait_until(dropped, timeout=20)
+        wait_until(lambda: len(good.of(live.LOG)) == count, on_timeout=lambda: len(good.events))
+    slow.close()
+
+
+def test_latency_of_log_lines(server: RestServer, record_property: Callable[..., None]) -> None:
+    """A line that is sent reaches a subscriber quickly at 100 lines a second."""
+    run, _ = server.claim()
+    sent: list[float] = []
+    got: dict[int, float] = {}
+    with viewer(server) as mine:
+        mine.subscribe(live.run_room(run))
+        offset, pause = 0, threading.Event()
+        for number in range(200):
+            sent.append(time.perf_counter())
+            offset = put_line(server, run, offset, f"{number}\n")
+            pause.wait(max(0.0, sent[0] + (number + 1) * 0.01 - time.perf_counter()))
+        text = "".join(f"{number}\n" for number in range(200))
+        wait_until(lambda: "".join(e["data"]["text"] for e in mine.of(live.LOG)) == text)
+        for event, when in zip(mine.events, mine.when, strict=True):
+            if event["type"] == live.LOG:
+                got.update({int(line): when for line in event["data"]["text"].split()})
+    waits = sorted(1000 * (got[number] - sent[number]) for number in range(200))
+    p50, p95 = statistics.median(waits), waits[189]
+    record_property("latency_ms", {"p50": p50, "p95": p95})
+    print(f"log line sent -> seen: p50 {p50:.1f} ms, p95 {p95:.1f} ms, most {waits[-1]:.1f} ms")
+    assert p50 < 50
+    assert p95 < 150
