@@ -380,6 +380,13 @@ def test_importing_costs_little() -> None:
     assert min(took) < 0.060
 
 
+def test_names_are_found_late() -> None:
+    """A name that there is not is an AttributeError, as everywhere; dir() shows those there are."""
+    with pytest.raises(AttributeError, match="has no attribute 'proggress'"):
+        solver.proggress  # noqa: B018 - asking is the test
+    assert set(solver.__all__) <= set(dir(solver))
+
+
 def test_every_name_is_there() -> None:
     """All names of the wire contract are public."""
     assert {

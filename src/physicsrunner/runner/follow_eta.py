@@ -30,7 +30,7 @@ class Outlook:
         self._shown: tuple[float | None, float | None, str] | None = None
         self._shown_at = float("-inf")
         self._told_at = float("-inf")
-        self._told: tuple[float, float | None] | None = None
+        self._told: tuple[float, float | None, tuple[float, str]] | None = None
 
     def learn(self, path: str, reader: Reader, now: float) -> None:
         """Take what *reader* of the file *path* has found until *now*."""
@@ -71,7 +71,7 @@ class Outlook:
         """Return points of the series ``progress`` and ``eta``, at most once a second."""
         if self._fraction is None or self._place is None:
             return []
-        told = (self._fraction, self._eta_s)
+        told = (self._fraction, self._eta_s, self._place)
         if told == self._told or (now - self._told_at < _EVERY_S and not force):
             return []
         self._told, self._told_at = told, now
