@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ class Up:
     started: Started
 
     @property
-    def login(self) -> dict[str, str]:
+    def login(self) -> dict[str, Any]:
         return {"PHYSICSRUNNER_SERVER": self.url, "PHYSICSRUNNER_TOKEN": self.token}
 
 
@@ -180,7 +181,10 @@ def test_run_without_a_server_then_sync(processes: Processes, up: Up, case: Path
     assert stat.S_IMODE((work / "config.json").stat().st_mode) == 0o600
     assert [item["name"] for item in offline["results"]] == ["t_max"]
 
-    away = {"PHYSICSRUNNER_SERVER": "http://127.0.0.1:9", "PHYSICSRUNNER_TOKEN": "t"}
+    away: dict[str, Any] = {
+        "PHYSICSRUNNER_SERVER": "http://127.0.0.1:9",
+        "PHYSICSRUNNER_TOKEN": "t",
+    }
     nowhere = processes.cli("sync", str(work), "--json", check=False, **away)
     assert (nowhere.returncode, nowhere.json["data"][0]["delivered"]) == (7, False)
     synced = processes.cli("sync", "runs", "--json", "--host", up.url, **up.login).json["data"]
