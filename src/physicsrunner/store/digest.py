@@ -2,9 +2,9 @@
 SHA-256 of a file while its bytes stream in, beside the writing.
 
 Promises: `hexdigest` is that of all bytes given to `update`, in their order. Hashing and writing
-both let go of the interpreter's lock, so large pieces are hashed in a thread of the pool while the
-caller writes them; at most 16 MiB wait. Small pieces are hashed where they are: a thread would cost
-more than the hash.
+both let go of the interpreter's lock, so a large file is hashed in a thread of the pool while the
+caller writes it; at most 16 MiB wait. The first megabyte is hashed where it is: for a small file a
+thread would cost more than the hash.
 
 The bytes given must not change afterwards.
 """
@@ -18,7 +18,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
 
-_INLINE: Final = 128 * 1024  # bytes
+_INLINE: Final = 1024 * 1024  # bytes of a file that are hashed where they are
+_BATCH: Final = 256 * 1024  # bytes for which a thread is woken
 _WAITING: Final = 16 * 1024 * 1024  # bytes
 READ: Final = 1024 * 1024  # bytes read at once
 
@@ -35,13 +36,13 @@ class Digest:
         self._pieces: deque[bytes | memoryview] = deque()
         self._waiting = 0
         self._running = False
-        self._idle: threading.Condition | None = None  # made for the first large piece
+        self._idle: threading.Condition | None = None  # made when the file is no longer small
 
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes; wait if too many are waiting to be hashed."""
         self.length += len(data)
         if self._idle is None:
-            if len(data) < _INLINE:
+            if self.length <= _INLINE:
                 self._hash.update(data)
                 return
             self._idle = threading.Condition()
@@ -50,7 +51,7 @@ class Digest:
                 self._idle.wait()
             self._pieces.append(data)
             self._waiting += len(data)
-            if self._running:
+            if self._running or self._waiting < _BATCH:
                 return
             self._running = True
         self._pool.submit(self._drain, self._idle)
@@ -61,6 +62,8 @@ class Digest:
             with self._idle:
                 while self._running:
                     self._idle.wait()
+                self._running = True
+            self._drain(self._idle)  # what was too little to wake a thread
         return self._hash.hexdigest()
 
     def _drain(self, idle: threading.Condition) -> None:
@@ -70,10 +73,11 @@ class Digest:
                     self._running = False
                     idle.notify_all()
                     return
-                piece = self._pieces.popleft()
-            self._hash.update(piece)
+                pieces, self._pieces = self._pieces, deque()
+            for piece in pieces:
+                self._hash.update(piece)
             with idle:
-                self._waiting -= len(piece)
+                self._waiting -= sum(map(len, pieces))
                 idle.notify_all()
 
 
