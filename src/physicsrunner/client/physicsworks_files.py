@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ LIVE_KINDS: Final = (
 )
 _RESULT_FOLDERS: Final = ("outputs/data_files/", "outputs/")
 KINDS: Final[tuple[str, ...]] = ("logs", "plots", "media", RESULT, "graphics")
+_EXTENSION: Final = re.compile(r"(\.tar)?\.[A-Za-z0-9]{1,16}$")
 _PIECE: Final = 1024 * 1024  # bytes read at once where nothing is sent
 
 
@@ -47,9 +49,8 @@ def known_name(path: str) -> str:
 
 def extension(path: str) -> str:
     """Return the extension of the stored name: ``.tar.gz`` is one."""
-    suffixes = Path(path).suffixes
-    ending = "".join(suffixes[-2:]) if suffixes[-2:-1] == [".tar"] else "".join(suffixes[-1:])
-    return ending if ending.isascii() and len(ending) <= 20 else ""
+    found = _EXTENSION.search(path)
+    return found.group() if found else ""
 
 
 @dataclass

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import urljoin
 
 import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
@@ -32,6 +33,7 @@ from physicsrunner.wire.physicsworks import AUTH_HEADER
 CONNECT_S: Final = 10.0
 READ_S: Final = 120.0  # a chunk of 7 MB over a slow line, and a server that stores it slowly
 _PIECE: Final = 1024 * 1024
+_REDIRECTS: Final = 5
 
 _BY_STATUS: Final[dict[int, type[PhysicsRunnerError]]] = {
     401: NotAuthenticated,
@@ -103,21 +105,35 @@ class PhysicsWorksHttp:
     def stream(self, url: str, offset: int = 0) -> Iterator[Iterator[bytes]]:
         """Open the bytes at *url* (absolute, or below the host) from *offset* on."""
         url = url if "://" in url else self.host + url
-        # The token goes to its own host only.
-        headers = dict(self._headers) if url.startswith(self.host) else {}
-        headers["Accept-Encoding"] = "identity"
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-        with _line(self.host):
-            answer = self._session.get(
-                url, headers=headers, stream=True, timeout=(CONNECT_S, READ_S)
-            )
+        answer = self._open(url, offset)
+        for _ in range(_REDIRECTS):
+            if not answer.is_redirect:
+                break
+            # Stored files may lie with somebody else (a signed address of an object store).
+            url = urljoin(url, answer.headers["Location"])
+            answer.close()
+            answer = self._open(url, offset)
         with answer:
             if answer.status_code == 416 and offset:
                 yield iter(())
                 return
             _check(answer, f"GET {url}")
             yield _pieces(answer, 0 if answer.status_code == 206 else offset, self.host)
+
+    def _open(self, url: str, offset: int) -> requests.Response:
+        # The token goes to its own host only.
+        headers = dict(self._headers) if url.startswith(self.host) else {}
+        headers["Accept-Encoding"] = "identity"
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        with _line(self.host):
+            return self._session.get(
+                url,
+                headers=headers,
+                stream=True,
+                timeout=(CONNECT_S, READ_S),
+                allow_redirects=False,
+            )
 
     def set_token(self, token: str) -> None:
         """Use *token* from now on."""
