@@ -38,10 +38,10 @@ REDELIVER_S: Final = 60.0  #: between two tries to deliver what could not be del
 
 
 class CarryOut(Protocol):
-    """Carries out the attempt in one work folder (`agent.carry.carry_out`)."""
+    """Carries out the attempt in one work folder (`agent.carry.Runner`)."""
 
-    def __call__(self, work: Work) -> RunResult:
-        """Return what became of it; raise only when it could not even begin."""
+    def __call__(self, work: Work, stop: threading.Event) -> RunResult:
+        """Return what became of it; cancel it when *stop* is set; raise if it cannot even begin."""
         ...
 
 
@@ -90,7 +90,15 @@ class Agent:
         self._acquirer = Acquirer(self._http, request, random=random, poll_s=poll_s)
         self._stopping = threading.Event()
         self._woken = threading.Event()
-        self._wake = Wake(self._server, token, self.name, self._woken.set, self._log)
+        self._wake = Wake(
+            self._server,
+            token,
+            self.name,
+            self._log,
+            on_work=self._woken.set,
+            on_cancel=self._cancel,
+        )
+        self._running: dict[tuple[str, int], threading.Event] = {}
         self._later: dict[Path, float] = {}  # work folder -> when to try its delivery again
 
     def stop(self) -> None:
@@ -121,11 +129,16 @@ class Agent:
         """Ask for work; carry it out, or wait."""
         self._wake.start()
         self._woken.clear()
-        grants = self._acquirer.acquire()
-        for grant in grants:
+        began = False
+        for grant in self._acquirer.acquire():
+            work = prepare(self.work, grant, self._server)
+            # One that could not even begin is leased to us again at once: not in a tight loop.
+            if self._later.get(work.root, 0.0) > self._now():
+                continue
+            began = True
             self._log.info("run %s (number %d), attempt %d", grant.run, grant.number, grant.attempt)
-            self._carry_out(prepare(self.work, grant, self._server))
-        if not grants and not self._stopping.is_set():
+            self._carry_out(work)
+        if not began and not self._stopping.is_set():
             self._deliver_late()
             self._woken.wait(self._acquirer.wait_s())
 
@@ -139,9 +152,16 @@ class Agent:
                 if work.root in due and not self._stopping.is_set():
                     self._carry_out(work)
 
+    def _cancel(self, run: str, attempt: int) -> None:
+        """Stop an attempt now; its own renewal would hear of the request later."""
+        stop = self._running.get((run, attempt))
+        if stop is not None:
+            stop.set()
+
     def _carry_out(self, work: Work) -> None:
+        stop = self._running[work.run, work.attempt] = threading.Event()
         try:
-            result = self._carry(work)
+            result = self._carry(work, stop)
         except PhysicsRunnerError as error:
             self._log.error("run %s, attempt %d: %s", work.run, work.attempt, error)
             self._later[work.root] = self._now() + REDELIVER_S
@@ -151,6 +171,8 @@ class Agent:
             self._log.exception("run %s, attempt %d", work.run, work.attempt)
             self._later[work.root] = self._now() + REDELIVER_S
             return
+        finally:
+            del self._running[work.run, work.attempt]
         if not result.delivered:
             self._log.warning(
                 "run %s is %s; its files wait in %s", work.run, result.state, work.root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from physicsrunner.agent.adopt import Work
@@ -25,13 +26,13 @@ class Runner:
     def __init__(self, cache: Path | None = None) -> None:
         self._cache = cache
 
-    def __call__(self, work: Work) -> RunResult:
-        """Carry out the attempt in *work*, or go on with it."""
+    def __call__(self, work: Work, stop: threading.Event) -> RunResult:
+        """Carry out the attempt in *work*, or go on with it, until *stop* is set."""
         config = parse_config(work.config.read_text("utf-8"), str(work.config))
         if config.server is None or config.token is None:
             raise ConfigError(f"{work.config} lacks server or token")
         uplink = NativeUplink(config.server, config.token)
         try:
-            return carried_out(config, uplink=uplink, cache=self._cache)
+            return carried_out(config, uplink=uplink, stop=stop, cache=self._cache)
         finally:
             uplink.close()

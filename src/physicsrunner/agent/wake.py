@@ -1,5 +1,7 @@
 """
-Hearing of new work at once, over socket.io. Only a hint: the agent polls besides.
+Hearing of new work and of cancel requests at once, over socket.io.
+
+Only hints: the agent polls besides, and the renewal of a lease brings the same commands.
 
 Promises: `closed` or unreachable, it costs nothing but time; it never raises.
 """
@@ -16,17 +18,24 @@ from physicsrunner.wire import live
 
 
 class Wake:
-    """Calls *on_work* when the server says that there may be work for the agent."""
+    """Calls *on_work* when there may be work for the agent, *on_cancel* (run, attempt) to stop it."""
 
     def __init__(
-        self, server: str, token: str, agent: str, on_work: Callable[[], None], log: logging.Logger
+        self,
+        server: str,
+        token: str,
+        agent: str,
+        log: logging.Logger,
+        *,
+        on_work: Callable[[], None],
+        on_cancel: Callable[[str, int], None],
     ) -> None:
         self._server = server
         self._token = token
         self._agent = agent
         self._on_work = on_work
+        self._on_cancel = on_cancel
         self._log = log
-        # No reconnection in the background while the server is away: `poke` tries again.
         self._client = socketio.Client(reconnection=True, reconnection_delay_max=10)
         self._client.on("connect", self._connected)
         self._client.on(live.COMMAND, self._commanded)
@@ -54,5 +63,9 @@ class Wake:
         self._client.emit(live.SUBSCRIBE, {"room": f"agent:{self._agent}"})
 
     def _commanded(self, command: Any) -> None:
-        if isinstance(command, dict) and command.get("command") == live.WORK:
+        if not isinstance(command, dict):
+            return
+        if command.get("command") == live.WORK:
             self._on_work()
+        elif command.get("command") == "cancel":
+            self._on_cancel(str(command.get("run")), int(command.get("attempt") or 0))
