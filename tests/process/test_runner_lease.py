@@ -68,8 +68,8 @@ class Answers:
 
 def carried_out(folder: Path, answers: Answers, main: str = MAIN) -> Any:
     """Carry out a run with this server, without sending files."""
-    keys = {"server": "http://127.0.0.1:9", "run": "r-1", "attempt": 1, "token": "first-token"}
-    config = load_config(make_work_folder(folder, main, **keys))
+    keys: dict[str, Any] = {"server": "http://127.0.0.1:9", "run": "r-1", "attempt": 1}
+    config = load_config(make_work_folder(folder, main, token="first-token", **keys))
     return carry_out(config, uplink=cast("Uplink", answers), skip_stages="upload")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tarfile
 import threading
@@ -243,3 +244,21 @@ def test_a_configuration_that_is_wrong_is_refused_before_anything_is_made(tmp_pa
     with pytest.raises(ConfigError, match=r"config\.json: the key 'scriptArchive' is unknown; did"):
         run_solver(config)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_pictures_without_the_extra_are_a_warning(tmp_path: Path) -> None:
+    """A case may ask for pictures; where pyvista is missing the warning names the extra."""
+    if importlib.util.find_spec("pyvista") is not None:
+        pytest.skip("pyvista is installed here")
+    config = make_work_folder(tmp_path, "(files / 'u.vtu').write_text('<VTKFile/>')")
+    (tmp_path / "scripts/case.yaml").write_text("render: {file: outputs/files/*.vtu}\n")
+    result = run_solver(config)
+    assert result
+    assert "physicsrunner[viz]" in result.warnings[0]
+
+
+def test_a_fault_after_the_program_is_a_warning(tmp_path: Path) -> None:
+    """Results that cannot be read change nothing of the outcome."""
+    result = run_solver(make_work_folder(tmp_path, "(outputs / 'results.json').write_text('{')"))
+    assert result.state is RunState.COMPLETED
+    assert "results.json" in result.warnings[0]

@@ -59,19 +59,16 @@ def run_solver(
     stop
         Set it to cancel the run.
     argv
-        The command line, where it is not this process's own.
+        The command line; None: this process's own.
 
     Returns
     -------
-    RunResult
-        True in a condition when the run completed.
+    RunResult, true in a condition when the run completed.
 
     Raises
     ------
-    ConfigError
-        The configuration is missing or wrong.
-    WorkDirLocked
-        Another runner works in its folder.
+    ConfigError, WorkDirLocked
+        The configuration is wrong; another runner works in its folder.
     """
     if config_path is None:
         options = parse_arguments(sys.argv[1:] if argv is None else argv)
