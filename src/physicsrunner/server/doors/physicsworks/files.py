@@ -67,6 +67,7 @@ class _Open:
 
     book: Book = field(default_factory=Book)
     loaded: bool = False
+    users: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     hashes: dict[str, tuple[int, Any]] = field(default_factory=dict)  #: path -> (bytes, hash)
 
@@ -183,20 +184,32 @@ class DoorFiles:
         key = (place.run, place.attempt)
         with self._guard:
             opened = self._opened.setdefault(key, _Open())
+            opened.users += 1
             self._opened.move_to_end(key)
-            while len(self._opened) > _REMEMBERED:
-                self._opened.popitem(last=False)
-        with opened.lock:
-            if not opened.loaded:
-                try:
-                    path = self._services.files.path(
-                        place.identity, place.run, books.PATH, place.attempt
-                    )
-                    opened.book.load(path.read_bytes())
-                except NotFound:
-                    opened.book = Book()
-                opened.loaded = True
-            yield opened
+        try:
+            with opened.lock:
+                self._load(place, opened)
+                yield opened
+        finally:
+            with self._guard:
+                opened.users -= 1
+                self._forget_idle()
+
+    def _load(self, place: Place, opened: _Open) -> None:
+        if opened.loaded:
+            return
+        try:
+            path = self._services.files.path(place.identity, place.run, books.PATH, place.attempt)
+            opened.book.load(path.read_bytes())
+        except NotFound:
+            opened.book = Book()
+        opened.loaded = True
+
+    def _forget_idle(self) -> None:
+        """Forget the books that were not used for longest; one in use must stay the only one."""
+        idle = [key for key, opened in self._opened.items() if not opened.users]
+        for key in idle[: max(0, len(self._opened) - _REMEMBERED)]:
+            del self._opened[key]
 
     def _named(
         self,
