@@ -10,7 +10,7 @@ import threading
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,13 @@ def test_a_frame_arrives_in_every_encoding(server: RestServer, encoding: str) ->
     run, _ = server.claim()
     files = {f"outputs/{name}": name.encode() * 20_000 for name in ODD}
     body = frame([append(run, path, data) for path, data in files.items()])
-    packed = {
+    pack: dict[str, Callable[[bytes], bytes]] = {
         "identity": bytes,
         "deflate": zlib.compress,
         "gzip": gzip.compress,
         "zstd": zstandard.ZstdCompressor().compress,
-    }[encoding](body)
+    }
+    packed = pack[encoding](body)
     answer = server.value("POST", rest.SYNC, data=packed, headers={"Content-Encoding": encoding})
     assert [item["offset"] for item in answer["results"]] == [len(item) for item in files.values()]
     for path, data in files.items():

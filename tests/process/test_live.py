@@ -163,7 +163,8 @@ def test_an_attempt_token_hears_its_own_run_alone(server: RestServer) -> None:
         assert mine.subscribe(live.run_room(run))["ok"]
         for room in (live.run_room(other), "all", "project:x", "agent:here"):
             assert mine.subscribe(room)["error"]["code"] == "not_allowed", room
-        for wanted in (None, {}, {"room": 7}, {"room": "nothing"}, {"room": "run:"}, []):
+        wrong: list[Any] = [None, {}, {"room": 7}, {"room": "nothing"}, {"room": "run:"}, []]
+        for wanted in wrong:
             answer = mine.client.call(live.SUBSCRIBE, wanted, timeout=10)
             assert answer["error"]["code"] == "invalid_request", wanted
         assert mine.subscribe("run:4711")["error"]["code"] == "not_found"

@@ -18,7 +18,7 @@ from physicsrunner.wire import live
 
 
 class Wake:
-    """Calls *on_work* when there may be work for the agent, *on_cancel* (run, attempt) to stop it."""
+    """Calls *on_work* when there may be work, and *on_cancel* with the run and attempt to stop."""
 
     def __init__(
         self,
