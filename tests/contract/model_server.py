@@ -132,8 +132,9 @@ class ModelServer:
 
     def _put(self, spool: dict[str, Spooled], op: SyncOp, data: bytes) -> SyncResult:
         assert op.offset is not None
-        # A folder cannot be where a file is, nor the other way round.
-        for path in spool:
+        # A folder cannot be where a file is, nor the other way round. (A wire that cannot remove
+        # keeps files under names of its own, without folders.)
+        for path in spool if "remove" in self.operations else ():
             if path.startswith(op.path + "/") or op.path.startswith(path + "/"):
                 return SyncResult(0, error="conflict", detail=f"{path} is in the way")
         file = spool.get(op.path)

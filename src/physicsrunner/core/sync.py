@@ -15,9 +15,9 @@ Offsets and sizes are in bytes. This module never reads a file, a clock or a soc
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Bytes at the head, and at the end of what was sent, that are looked at for a rewrite.
 PRINT_BYTES: Final = 4096
@@ -28,8 +28,7 @@ MIN_BLOCK: Final = 64 * 1024
 MAX_BLOCKS: Final = 4096
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(NamedTuple):  # a tuple, because a scan makes one for every file
     """What `stat` says of a file. Two equal stamps: the same file, unchanged (but see `racy`)."""
 
     device: int
@@ -45,11 +44,10 @@ class Stamp:
 
     def same_content(self, other: Stamp | None) -> bool:
         """Whether nothing but the name or the mode can have changed between the two."""
-        return other is not None and replace(self, ctime_ns=0) == replace(other, ctime_ns=0)
+        return other is not None and self[:4] == other[:4]
 
 
-@dataclass(frozen=True)
-class Prints:
+class Prints(NamedTuple):
     """Fingerprints of the first and of the last `PRINT_BYTES` of a file's first *size* bytes."""
 
     size: int

@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from physicsrunner.core.paths import artifact_path, check_path
 from physicsrunner.core.sync import Known, Stamp, plan_renames
+from physicsrunner.errors import UnsafePath
 from physicsrunner.runner.sync_disk import Disk, Found, Skipped
 from physicsrunner.wire.messages import StoredFile
 
@@ -91,13 +93,18 @@ class Book:
 
     def saw(self, found: Found) -> Entry | None:
         """Take note of a file on the disk; return its entry when it is to be routed."""
-        self.skipped.pop(found.relative, None)
         entry = self.entries.get(found.relative)
         if entry is None:
-            entry = Entry(found.relative, found.path, found.local, found.stamp)
-            self.entries[found.relative] = self.by_path[found.path] = entry
+            try:
+                path = check_path(artifact_path(found.relative))
+            except UnsafePath as error:
+                self.skipped[found.relative] = Skipped(found.relative, str(error), lost=True)
+                return None
+            self.skipped.pop(found.relative, None)
+            entry = Entry(found.relative, path, found.local, found.stamp)
+            self.entries[found.relative] = self.by_path[path] = entry
             entry.lost = not self.loaded
-            stored = self.strangers.pop(found.path, None)
+            stored = self.strangers.pop(path, None)
             if stored is not None:
                 entry.known = Known(stored.size, stored.sha256 if stored.sealed else None)
             return entry

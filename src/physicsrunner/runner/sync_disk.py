@@ -5,7 +5,7 @@ Promises:
 
 - Only regular files below the followed folders are read; a link is followed to a file that lies
   in them too, never out of them. Nothing waits: a pipe is not opened.
-- What cannot be sent (links out, sockets, devices, names over the limits) is named with a reason.
+- What cannot be sent (links out, sockets, devices) is named with a reason.
 - Memory is bounded by one piece of `PIECE` bytes, whatever the size of a file.
 
 It changes nothing on the disk.
@@ -19,30 +19,24 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from physicsrunner.core.paths import artifact_path, check_path
 from physicsrunner.core.sync import PRINT_BYTES, Prints, Stamp
-from physicsrunner.errors import UnsafePath
 from physicsrunner.runner.workdir import WorkFolder
 
 PIECE: Final = 1 << 20  # bytes
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One file on the disk."""
 
     relative: str  #: to the work folder
     local: str  #: where its bytes are: its path, or a link's target
-    path: str  #: on the server
     stamp: Stamp
 
 
-@dataclass(frozen=True)
-class Skipped:
+class Skipped(NamedTuple):
     """Something that is not sent, and why."""
 
     relative: str
@@ -138,11 +132,7 @@ class Disk:
                 return Skipped(relative, "a link to a folder, whose files are sent themselves")
         if not stat.S_ISREG(status.st_mode):
             return Skipped(relative, "not a regular file")
-        try:
-            path = check_path(artifact_path(relative))
-        except UnsafePath as error:
-            return Skipped(relative, str(error), lost=True)
-        return Found(relative, local, path, stamp_of(status))
+        return Found(relative, local, stamp_of(status))
 
 
 @contextmanager

@@ -46,6 +46,7 @@ class Prepared:
 
     book: Book
     entry: Entry
+    source: Path
     ops: list[Outgoing] = field(default_factory=list)
     after: Known | None = None  #: what is known when all operations were carried out
     seal: Stamp | None = None  #: the stamp that was sealed
@@ -79,7 +80,7 @@ class Preparer:
         bytes are read here, unless the file is small and about to be sealed. Raises what the
         uplink raises when it is asked for block hashes.
         """
-        out = Prepared(book, entry)
+        out = Prepared(book, entry, Path(entry.local))
         try:
             with opened(entry.local) as (fd, stamp):
                 out.stamp = stamp
@@ -211,12 +212,12 @@ class Preparer:
             )
             begin = piece.offset - start
             cut = None if data is None else data[begin : begin + piece.length]
-            out.ops.append(Outgoing(op, data=cut, source=Path(entry.local)))
+            out.ops.append(Outgoing(op, data=cut, source=out.source))
 
     def _seal(self, out: Prepared, stamp: Stamp, sha: str) -> None:
         run, attempt = out.book.key
         op = SyncOp(run, attempt, out.entry.path, "seal", size=stamp.size, sha256=sha)
-        out.ops.append(Outgoing(op, source=Path(out.entry.local)))
+        out.ops.append(Outgoing(op, source=out.source))
 
 
 def book_wants_seal(book: Book) -> bool:
