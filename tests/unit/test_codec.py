@@ -86,7 +86,7 @@ def _smallest(cls: Any) -> dict[str, Any]:
     """Return the JSON of a message with its required fields alone."""
     plain: dict[Any, Any] = {str: "x", int: 1, float: 1.5, bool: True, Any: None}
     hints = get_type_hints(cls)
-    result = {}
+    result: dict[str, Any] = {}
     for field in fields(cls):
         if field.default is MISSING and field.default_factory is MISSING:
             kind = hints[field.name]

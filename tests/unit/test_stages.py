@@ -75,7 +75,7 @@ def test_everything_skipped_is_an_empty_plan() -> None:
 @pytest.mark.parametrize("bad", ["exec", "watch;upload", "../init", "x" * 1000])
 def test_an_unknown_name_is_named(bad: str) -> None:
     """The error names the word that is not a stage, and the stages."""
-    with pytest.raises(UsageError, match="the stages are: .*postprocess"):
+    with pytest.raises(UsageError, match=r"the stages are: .*postprocess"):
         plan(skip=[bad])
     with pytest.raises(UsageError, match="unknown stage"):
         plan(starting=bad)
