@@ -167,3 +167,20 @@ def test_a_server_that_comes_late_gets_the_whole_run(
     voyage.make("go")
     assert runner.wait() == 0, runner.story()
     voyage.whole("logs/main.log")
+
+
+def test_an_archive_that_had_come_before_a_kill_is_unpacked(
+    tmp_path: Path, server: ServerProcess
+) -> None:
+    """An input that lies there whole is not fetched again, and still unpacked."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.txt", "from the zip")
+    desk = Desk(server)
+    model = desk.model("print((inputs / 'a.txt').read_text())")
+    inputs = [desk.input("packed.zip", packed.getvalue(), extract=True)]
+    config = desk.claim(tmp_path / "a", model, inputs=inputs)
+    (tmp_path / "a/w/inputs").mkdir(parents=True)
+    (tmp_path / "a/w/inputs/packed.zip").write_bytes(packed.getvalue())
+    assert run_solver(config)
+    assert "fetching packed.zip" not in (tmp_path / "a/w/debug/runner.log").read_text()

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 from physicsrunner.client.uplink import Uplink
@@ -68,9 +69,7 @@ def test_progress_is_throttled_and_the_latest_arrives() -> None:
     made.close()
     assert len(seen) == 1000  # the caller in the same process hears of each
     assert len(server.batches) < 30
-    assert all(
-        later - first > 0.08 for first, later in zip(server.times, server.times[1:], strict=False)
-    )
+    assert all(later - first > 0.08 for first, later in pairwise(server.times))
 
 
 def test_a_server_that_hangs_holds_up_nobody() -> None:

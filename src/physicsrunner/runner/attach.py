@@ -52,7 +52,14 @@ def patience(attempt: Attempt, seconds: float) -> Patience:
         # Whoever stops the program still wants its files delivered.
         stopped=lambda: attempt.outcome is None and attempt.stop.asked(),
         patience_s=seconds,
+        on_wait=lambda error: _waiting(attempt, error),
     )
+
+
+def _waiting(attempt: Attempt, error: Exception) -> None:
+    attempt.log.info("waiting for the server: %s", error)
+    if attempt.outcome is None:
+        attempt.reporter.status(None, "waiting for the server")
 
 
 def server_patience(attempt: Attempt, seconds: float) -> Patience:

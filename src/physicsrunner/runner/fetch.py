@@ -50,6 +50,7 @@ class Patience:
     random: Callable[[], float]
     stopped: Callable[[], bool]
     patience_s: float
+    on_wait: Callable[[Exception], None] | None = None  #: hears why something is waited for
     passing: tuple[type[PhysicsRunnerError], ...] = (ServerUnavailable,)  #: tried again
     backoff: Backoff = field(default_factory=lambda: Backoff(base=0.2, cap=15.0))
 
@@ -75,6 +76,8 @@ class Patience:
                 )
                 if self.now() + wait - since > self.patience_s:
                     raise
+                if self.on_wait is not None:
+                    self.on_wait(error)
                 self._pause(wait)
 
     def _pause(self, seconds: float) -> None:

@@ -28,7 +28,7 @@ from physicsrunner.wire.documents import PHYSICSWORKS, parse_case
 from physicsrunner.wire.messages import Bundle, RemoteInput
 
 #: Seconds without an answer until the stage gives up; and when it can go on without one.
-PATIENCE_S: Final = 900.0
+PATIENCE_S: Final = 600.0
 OFFLINE_AFTER_S: Final = 3.0
 
 CASE_FILES: Final = ("case.yaml", "case.yml", "case.json")
@@ -107,9 +107,8 @@ def _fetch_bundle(attempt: Attempt, bundle: Bundle) -> None:
 
 def _fetch_input(attempt: Attempt, item: RemoteInput) -> None:
     target = _place(attempt, item.path)
-    if item.sha256 and _has(target, item.size, item.sha256):
-        return
-    _fetch(attempt, item.url, target, item.size, item.sha256, item.path)
+    if not (item.sha256 and _has(target, item.size, item.sha256)):
+        _fetch(attempt, item.url, target, item.size, item.sha256, item.path)
     if item.extract:
         extract(target, target.parent)
 

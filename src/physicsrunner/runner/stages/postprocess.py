@@ -21,14 +21,15 @@ from physicsrunner.wire.documents import PHYSICSWORKS
 
 def run(attempt: Attempt) -> None:
     """Collect results, make archives and records, send everything, report the end."""
-    if attempt.watchers is not None:
-        attempt.watchers.settle()
     for name, step in _STEPS:
         try:
             step(attempt)
         except (PhysicsRunnerError, OSError, ValueError) as error:
             attempt.warn(f"{name} failed: {error}")
-            attempt.log.debug("%s failed", name, exc_info=True)
+        except Exception as error:
+            # A fault of ours in one step must not keep the files from being sent.
+            attempt.warn(f"{name} failed: {type(error).__name__}: {error}")
+            attempt.log.exception("%s failed", name)
     deliver_attempt(attempt)
 
 
@@ -39,6 +40,11 @@ def _collect_results(attempt: Attempt) -> None:
     from physicsrunner.runner.post import results
 
     attempt.results = results.collect(attempt)
+
+
+def _settle(attempt: Attempt) -> None:
+    if attempt.watchers is not None:
+        attempt.watchers.settle()
 
 
 def _make_archives(attempt: Attempt) -> None:
@@ -85,6 +91,7 @@ def _write_records(attempt: Attempt) -> None:
 
 
 _STEPS: Final[tuple[tuple[str, Callable[[Attempt], None]], ...]] = (
+    ("reading what main.py left", _settle),
     ("reading the results", _collect_results),
     ("archiving geometry", _make_archives),
     ("rendering", _render),
