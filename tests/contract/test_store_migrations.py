@@ -12,13 +12,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from physicsrunner.errors import ConfigError, ServerUnavailable
-from physicsrunner.store import database as database_module
+from physicsrunner.errors import ConfigError
 from physicsrunner.store import migrate
 from physicsrunner.store.database import Database
 from physicsrunner.store.migrate import downgrade, present, upgrade
 from physicsrunner.store.schema import METADATA
-from physicsrunner.store.sql import SqlStore
 
 
 @pytest.fixture
@@ -83,30 +81,3 @@ def test_a_newer_database_is_refused_and_left_alone(database: Database) -> None:
         upgrade(database)
     with database.read() as connection:
         assert present(connection) == "9999"
-
-
-def test_sqlite_is_set_up_for_what_we_promise(database: Database) -> None:
-    """A write-ahead log, flushed at each commit, with foreign keys."""
-    with database.read() as connection:
-        found = {
-            name: connection.execute(text(f"PRAGMA {name}")).scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
-        }
-    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-
-
-def test_a_database_that_is_locked_is_unavailable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process that writes without end makes us unavailable, which may be tried again."""
-    monkeypatch.setattr(database_module, "BUSY_MS", 20)
-    store = SqlStore(f"sqlite:///{tmp_path / 'x.db'}")
-    other = Database(f"sqlite:///{tmp_path / 'x.db'}")
-    try:
-        with other.write(), pytest.raises(ServerUnavailable):
-            store.add_upload("a" * 64, 1, by="x", now=0.0)
-        store.add_upload("a" * 64, 1, by="x", now=0.0)
-        assert store.upload("a" * 64) == 1
-    finally:
-        other.close()
-        store.close()

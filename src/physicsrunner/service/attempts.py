@@ -83,7 +83,8 @@ class AttemptFiles:
             if file is None or file.owner is not owner:
                 continue
             file.owner = None
-            if file.digest is None or self._rows.get(path) is not None:
+            finished = self._rows.get(path) is not None
+            if finished or (file.digest is None and file.tail is None):
                 del self._files[path]
         for path in list(self._files)[: max(0, len(self._files) - _FILES)]:
             if self._files[path].owner is None:

@@ -285,11 +285,11 @@ class FrameWriter:
                 self._fail(seals, error)
 
     def _standing(self) -> list[Path]:
-        """Return the files to flush: those that this frame has not changed again."""
+        """Return the files to flush: those that nobody has changed again."""
         return [
             seal.file.local
             for seal in self._seals
-            if seal.file.version == seal.version and seal.file.size() is not None
+            if seal.file.version == seal.version and seal.file.owner is self
         ]
 
     def _commit_attempt(self, seals: Sequence[_Seal]) -> None:

@@ -92,15 +92,15 @@ runs: Final = Table(
     # The queue, and the clock loop.
     Index(None, "status", "priority", "number"),
     Index(None, "status", "deadline"),
-    # The lists.
-    Index(None, "status", "number"),
-    Index(None, "project_id", "number"),
-    Index(None, "project_id", "status", "number"),
-    Index(None, "model_id", "number"),
-    Index(None, "study_id", "status"),
-    Index(None, "created_by", "number"),
     Index(None, "agent", "status"),
-    Index(None, "created_at"),
+    # The lists: newest first, filtered by one or two columns.
+    Index(None, "created_at", "number"),
+    Index(None, "status", "created_at", "number"),
+    Index(None, "project_id", "created_at", "number"),
+    Index(None, "project_id", "status", "created_at", "number"),
+    Index(None, "model_id", "created_at", "number"),
+    Index(None, "created_by", "created_at", "number"),
+    Index(None, "study_id", "status"),
     Index(None, "updated_at"),
     Index(None, "name"),
 )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from physicsrunner.core.resources import has_labels
-from physicsrunner.core.run import BODY_FIELDS, RunFilter, RunRecord, RunSummary
+from physicsrunner.core.run import BODY_FIELDS, PRIORITIES, RunFilter, RunRecord, RunSummary
 from physicsrunner.core.state import HELD, LEASABLE, RunState
 from physicsrunner.errors import NotFound, PhysicsRunnerError
 from physicsrunner.store import schema
@@ -19,7 +21,8 @@ from physicsrunner.wire.live import Event
 
 COLUMNS: Final = tuple(field.name for field in fields(RunSummary))
 _RUNS: Final = schema.runs.c
-_PAGE: Final = 200  # candidates looked at in one go
+_FIRST: Final = 8  # candidates looked at in one go: most often the first one fits
+_PAGE: Final = 200  # and then
 _MOST: Final = 5_000  # candidates looked at in one call, when few of them fit
 
 
@@ -113,23 +116,15 @@ class SqlRuns(SqlEvents):
 
         def work(connection: Connection, told: list[Event]) -> list[RunSummary]:
             taken: list[RunSummary] = []
-            room, last, seen = offer.room, None, 0
-            while len(taken) < offer.limit and seen < _MOST:
-                page = [
-                    _summary(row) for row in connection.execute(_waiting(offer, last)).mappings()
-                ]
-                for run in page:
-                    if len(taken) >= offer.limit:
-                        break
-                    if not room.fits(run) or not has_labels(run, offer.labels):
-                        continue
+            room = offer.room
+            for run in islice(_waiting(connection, offer), _MOST):
+                if room.fits(run) and has_labels(run, offer.labels):
                     change = decide(run)
                     if change is not None:
                         taken.append(_apply(connection, run, change, told))
                         room = room.without(run)
-                if len(page) < _PAGE:
+                if len(taken) >= offer.limit:
                     break
-                last, seen = page[-1], seen + len(page)
             return taken
 
         return self._transact(work)
@@ -215,7 +210,9 @@ def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
         for name in ("project_id", "model_id", "created_by", "agent")
         if (value := getattr(wanted, name)) is not None
     ]
-    if wanted.status:
+    if len(wanted.status) == 1:  # then the index gives the order too
+        conditions.append(_RUNS.status == wanted.status[0].value)
+    elif wanted.status:
         conditions.append(_RUNS.status.in_([state.value for state in wanted.status]))
     if wanted.name:
         conditions.append(_RUNS.name.icontains(wanted.name, autoescape=True))
@@ -225,22 +222,33 @@ def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _waiting(offer: Offer, last: RunSummary | None) -> Select[Any]:
-    room = offer.room
+def _waiting(connection: Connection, offer: Offer) -> Iterator[RunSummary]:
+    """Iterate over runs that wait and fit, in the queue's order."""
+    for priority in sorted(PRIORITIES.values(), reverse=True):
+        # One walk along the index for each state: a queue of 100,000 runs is never sorted.
+        walks = [_walk(connection, offer, state, priority) for state in LEASABLE]
+        yield from heapq.merge(*walks, key=lambda run: run.number)
+
+
+def _walk(
+    connection: Connection, offer: Offer, state: RunState, priority: int
+) -> Iterator[RunSummary]:
+    room, last, page = offer.room, 0, _FIRST
     query = (
         select(schema.runs)
-        .where(_RUNS.status.in_([state.value for state in LEASABLE]))
-        .where(_RUNS.held.is_(False))
+        .where(_RUNS.status == state.value, _RUNS.priority == priority, _RUNS.held.is_(False))
         .where(or_(_RUNS.not_before.is_(None), _RUNS.not_before <= offer.now))
         .where(_RUNS.cpu_cores <= room.cpu_cores, _RUNS.memory_gb <= room.memory_gb)
         .where(_RUNS.gpu_count <= room.gpu_count, _RUNS.storage_gb <= room.storage_gb)
-        .order_by(_RUNS.priority.desc(), _RUNS.number.asc())
-        .limit(_PAGE)
+        .order_by(_RUNS.number)
     )
-    if last is not None:
-        same = and_(_RUNS.priority == last.priority, _RUNS.number > last.number)
-        query = query.where(or_(_RUNS.priority < last.priority, same))
-    return query
+    while True:
+        part = query.where(_RUNS.number > last).limit(page)
+        found = [_summary(row) for row in connection.execute(part).mappings()]
+        yield from found
+        if len(found) < page:
+            return
+        last, page = found[-1].number, _PAGE
 
 
 def _decided(connection: Connection, run: str, decide: Decide, told: list[Event]) -> RunSummary:

@@ -148,23 +148,41 @@ def upgrade() -> None:
         sa.UniqueConstraint("number", name=op.f("uq_runs_number")),
     )
     op.create_index(op.f("ix_runs_agent_status"), "runs", ["agent", "status"], unique=False)
-    op.create_index(op.f("ix_runs_created_at"), "runs", ["created_at"], unique=False)
     op.create_index(
-        op.f("ix_runs_created_by_number"), "runs", ["created_by", "number"], unique=False
+        op.f("ix_runs_created_at_number"), "runs", ["created_at", "number"], unique=False
     )
-    op.create_index(op.f("ix_runs_model_id_number"), "runs", ["model_id", "number"], unique=False)
+    op.create_index(
+        op.f("ix_runs_created_by_created_at_number"),
+        "runs",
+        ["created_by", "created_at", "number"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_runs_model_id_created_at_number"),
+        "runs",
+        ["model_id", "created_at", "number"],
+        unique=False,
+    )
     op.create_index(op.f("ix_runs_name"), "runs", ["name"], unique=False)
     op.create_index(
-        op.f("ix_runs_project_id_number"), "runs", ["project_id", "number"], unique=False
+        op.f("ix_runs_project_id_created_at_number"),
+        "runs",
+        ["project_id", "created_at", "number"],
+        unique=False,
     )
     op.create_index(
-        op.f("ix_runs_project_id_status_number"),
+        op.f("ix_runs_project_id_status_created_at_number"),
         "runs",
-        ["project_id", "status", "number"],
+        ["project_id", "status", "created_at", "number"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_runs_status_created_at_number"),
+        "runs",
+        ["status", "created_at", "number"],
         unique=False,
     )
     op.create_index(op.f("ix_runs_status_deadline"), "runs", ["status", "deadline"], unique=False)
-    op.create_index(op.f("ix_runs_status_number"), "runs", ["status", "number"], unique=False)
     op.create_index(
         op.f("ix_runs_status_priority_number"),
         "runs",
@@ -264,14 +282,14 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_runs_updated_at"), table_name="runs")
     op.drop_index(op.f("ix_runs_study_id_status"), table_name="runs")
     op.drop_index(op.f("ix_runs_status_priority_number"), table_name="runs")
-    op.drop_index(op.f("ix_runs_status_number"), table_name="runs")
     op.drop_index(op.f("ix_runs_status_deadline"), table_name="runs")
-    op.drop_index(op.f("ix_runs_project_id_status_number"), table_name="runs")
-    op.drop_index(op.f("ix_runs_project_id_number"), table_name="runs")
+    op.drop_index(op.f("ix_runs_status_created_at_number"), table_name="runs")
+    op.drop_index(op.f("ix_runs_project_id_status_created_at_number"), table_name="runs")
+    op.drop_index(op.f("ix_runs_project_id_created_at_number"), table_name="runs")
     op.drop_index(op.f("ix_runs_name"), table_name="runs")
-    op.drop_index(op.f("ix_runs_model_id_number"), table_name="runs")
-    op.drop_index(op.f("ix_runs_created_by_number"), table_name="runs")
-    op.drop_index(op.f("ix_runs_created_at"), table_name="runs")
+    op.drop_index(op.f("ix_runs_model_id_created_at_number"), table_name="runs")
+    op.drop_index(op.f("ix_runs_created_by_created_at_number"), table_name="runs")
+    op.drop_index(op.f("ix_runs_created_at_number"), table_name="runs")
     op.drop_index(op.f("ix_runs_agent_status"), table_name="runs")
     op.drop_table("runs")
     op.drop_index(op.f("ix_removed_files_run_id_attempt"), table_name="removed_files")
