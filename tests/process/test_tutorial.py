@@ -104,3 +104,21 @@ def test_every_command_of_the_tutorial_works(
         assert done.returncode == 0, f"$ {step.command}\n{done.stdout}"
         if step.expected:
             assert _matches(step.expected, done.stdout), f"$ {step.command}\n{done.stdout}"
+
+
+def test_the_first_case_of_the_readme_runs(processes: Processes, tmp_path: Path) -> None:
+    """The case in the README is carried out as its first command says."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(
+        r"^```python\n# (plate/main\.py)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL
+    )
+    command = re.search(r"^physicsrunner (run \./plate [^#\n]*)", readme, re.MULTILINE)
+    assert found
+    assert command
+    path = tmp_path / found[1]
+    path.parent.mkdir()
+    path.write_text(found[2])
+    done = processes.cli(*command[1].split(), cwd=tmp_path)
+    assert "completed" in done.stdout + done.stderr
+    (written,) = (tmp_path / "runs").glob("*/outputs/files/width.txt")
+    assert written.read_text() == "2.5\n"
