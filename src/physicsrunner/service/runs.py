@@ -240,6 +240,7 @@ class RunService:
     def _made(self, identity: Identity, request: NewRun) -> RunRecord:
         if identity.kind != "user":
             raise NotAllowed("runs are created with a person's token")
+        _check_text(request.name, request.description, request.project_id, *request.tags)
         now = self._now()
         version, title = request.model_version, None
         if request.model_id is not None:
@@ -314,6 +315,15 @@ def _run_id(text: str) -> str:
         return str(uuid.UUID(text))
     except (ValueError, AttributeError):
         raise InvalidRequest(f"id {str(text)[:60]!r}: a run's id is a UUID") from None
+
+
+def _check_text(*texts: str | None) -> None:
+    """Raise `InvalidRequest` for half a Unicode pair, which JSON can say and nobody can store."""
+    for text in texts:
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"{text!r} is not valid Unicode") from None
 
 
 def _sha256(text: str) -> str:
