@@ -35,15 +35,15 @@ TOKEN_S = 8.0  # life of the tokens that are to expire
 
 #: Chance of each kind while faults are injected. Kinds of the line come several at a time.
 WEIGHTS = {
-    "line": 30,
-    "runner killed": 9,
-    "server killed": 4,
-    "main.py killed": 2,
+    "line": 18,
+    "runner killed": 12,
+    "server killed": 6,
+    "main.py killed": 4,
     "server away": 4,
     "line slow": 2,
     "line silent": 2,
     "server's disk full": 2,
-    "run ends": 5,
+    "run ends": 8,
 }
 
 
