@@ -22,7 +22,7 @@ import click
 
 from physicsrunner import config, errors
 from physicsrunner.cli.main import cli
-from physicsrunner.core import state
+from physicsrunner.core import run, state
 from physicsrunner.core.exitcodes import EXIT_CODES
 from physicsrunner.core.stages import STAGE_NAMES
 from physicsrunner.wire import documents, live, messages
@@ -160,13 +160,26 @@ def _default(field: Field[Any]) -> str:
 
 def message_tables() -> str:
     """Every message of the native wire and every field of it."""
-    known = comments(messages)
+    return _dataclasses(value for value in vars(messages).values() if isinstance(value, type))
+
+
+def run_tables() -> str:
+    """The documents of a run: what is asked for, what lists show, what is known of one."""
+    return _dataclasses((run.NewRun, run.RunSummary, run.RunRecord))
+
+
+def _dataclasses(classes: Iterable[type]) -> str:
     parts = []
-    for cls in vars(messages).values():
-        if not (isinstance(cls, type) and is_dataclass(cls)):
+    for cls in classes:
+        if not is_dataclass(cls):
             continue
+        known: dict[str, str] = {}
+        for base in reversed(cls.__mro__[:-1]):
+            module = sys.modules[base.__module__]
+            found = comments(module).items()
+            known.update({name: text for (owner, name), text in found if owner == base.__name__})
         rows = [
-            [f"`{f.name}`", f"`{_type(f)}`", _default(f), known.get((cls.__name__, f.name), "")]
+            [f"`{f.name}`", f"`{_type(f)}`", _default(f), known.get(f.name, "")]
             for f in fields(cls)
         ]
         fields_table = table(["field", "type", "default", "meaning"], rows)
@@ -224,6 +237,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "commands": commands,
     "messages": message_tables,
+    "runs": run_tables,
     "events": event_table,
     "stage_names": stage_names,
     "exit_codes": exit_codes,

@@ -33,7 +33,7 @@ with (files / "growing.bin").open("ab") as growing:
     tell("half")
     wait_for("go")
     growing.write(os.urandom(50_000))
-(outputs / "results.csv").write_text("answer,42\\n")
+(outputs / "results.csv").write_text("answer\\n42\\n")
 print("the end")
 """
 EXPECTED = ("outputs/data_files/growing.bin", "outputs/data_files/step 19.txt", "logs/main.log")

@@ -36,7 +36,7 @@ def tell(name, text=""):
 
 HELLO = """\
 (files / "hello.txt").write_text("hello\\n")
-(outputs / "results.csv").write_text("answer,42\\n")
+(outputs / "results.csv").write_text("answer\\n42\\n")
 print("done")
 """
 
