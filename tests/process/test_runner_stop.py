@@ -98,7 +98,7 @@ def test_double_forked_children_do_not_survive(tmp_path: Path) -> None:
     main = (
         "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
-         "        (outputs / 'ready').touch()\n        time.sleep(600)\n    os._exit(0)\n"
+        "        (outputs / 'ready').touch()\n        time.sleep(600)\n    os._exit(0)\n"
         "time.sleep(600)\n"
     )
     run = Background(make_work_folder(tmp_path, main, limits=GRACE))
@@ -179,3 +179,13 @@ def test_output_without_end_costs_no_memory(tmp_path: Path, processes: Processes
     assert runner.wait() == 0, runner.story()
     assert (root / "outputs/logs/main.log").stat().st_size == 200_000_000
     assert peak < 150 * 1024, f"{peak} KiB"
+
+
+def test_a_run_of_the_same_name_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    """Ids that people choose may meet on one machine: each run ends only its own processes."""
+    main = READY + "while not (inputs / 'go').exists():\n    time.sleep(0.02)\n"
+    other = Background(make_work_folder(tmp_path / "a", main, run="same"))
+    wait_until(other.ready.exists, timeout=30.0)
+    assert run_solver(make_work_folder(tmp_path / "b", "pass", run="same"))
+    (tmp_path / "a/inputs/go").touch()
+    assert other.end().state is RunState.COMPLETED

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -67,7 +68,8 @@ def variables(attempt: Attempt, config: Path, inherited: Mapping[str, str]) -> d
     seed = (attempt.grant.parameters if attempt.grant else {}).get("random_seed")
     if isinstance(seed, int):
         own["PHYSICSRUNNER_RANDOM_SEED"] = str(seed)
-    tag = f"{attempt.run}.{attempt.number}"
+    # Run ids are given by people too: without chance in it, one run could end another's processes.
+    tag = f"{attempt.run}.{attempt.number}.{uuid.uuid4().hex[:12]}".replace("/", "_")
     outer = inherited.get(TAG)
     return {
         **inherited,
