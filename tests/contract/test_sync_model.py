@@ -52,7 +52,6 @@ class SyncMachine(RuleBasedStateMachine):
         self.folder.create()
         self.faults: list[str | int] = []
         self.seed = 0
-        self.sealed: set[str] = set()
         self.sealed_before: set[str] = set()
         self.clock = Clock()
         self.server = ModelServer()
@@ -201,7 +200,8 @@ class SyncMachine(RuleBasedStateMachine):
         """The runner is killed and started again."""
         self.sync = Sync(self.server, now=self.clock, random=lambda: 0.5, wait=self.clock.wait)
         self.sync.add(Followed(RUN, 1, self.folder))
-        self.sealed_before |= self.sealed
+        stored = self.server.content(RUN, 1)
+        self.sealed_before |= set(stored) - set(self.server.unsealed(RUN, 1))
 
     @rule()
     def finish(self) -> None:
@@ -234,7 +234,6 @@ class SyncMachine(RuleBasedStateMachine):
         }
         assert stored == disk
         assert delivery.files == len(disk)
-        self.sealed = set(stored)
 
 
 SyncMachine.TestCase.settings = settings(
