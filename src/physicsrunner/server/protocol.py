@@ -27,7 +27,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 LARGE: Final = 1024 * 1024  #: a body from here on goes the short way
 BUFFER: Final = 1024 * 1024
 LEAST: Final = 128 * 1024  #: a buffer with less room than this is not read into any more
-HIGH_WATER: Final = 4 * 1024 * 1024
+HIGH_WATER: Final = 2 * 1024 * 1024
+KEPT: Final = 8  #: buffers that are used again
 
 
 class BodyProtocol(HttpToolsProtocol):
@@ -107,7 +108,8 @@ class _Sink(asyncio.BufferedProtocol):
         self.cycle = cycle
         self._owner = owner
         self._left = left
-        self._buffer = memoryview(bytearray(min(BUFFER, left)))
+        self._buffers = _Buffers(min(BUFFER, left))
+        self._buffer = self._buffers.take()
         self._filled = 0
         self._pieces: deque[memoryview] = deque()
         self.waiting = 0  #: bytes that wait for the application
@@ -115,7 +117,7 @@ class _Sink(asyncio.BufferedProtocol):
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Give the kernel room, never for more than the body."""
         if len(self._buffer) - self._filled < min(LEAST, self._left):
-            self._buffer = memoryview(bytearray(min(BUFFER, self._left)))
+            self._buffer = self._buffers.take()
             self._filled = 0
         return self._buffer[self._filled : self._filled + self._left]
 
@@ -154,6 +156,34 @@ class _Sink(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Pass it on."""
         self._owner.resume_writing()
+
+
+class _Buffers:
+    """Buffers of one body, used again: fresh memory for every piece costs as much as hashing it."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._all: list[bytearray] = []
+
+    def take(self) -> memoryview:
+        """Return a buffer that nobody looks at any more, or a new one."""
+        for buffer in self._all:
+            if _is_free(buffer):
+                return memoryview(buffer)
+        buffer = bytearray(self._size)
+        if len(self._all) < KEPT:
+            self._all.append(buffer)
+        return memoryview(buffer)
+
+
+def _is_free(buffer: bytearray) -> bool:
+    """Say whether no memoryview of *buffer* is left: only then can its length change."""
+    try:
+        buffer.append(0)
+    except BufferError:
+        return False
+    buffer.pop()
+    return True
 
 
 def _arrived(cycle: RequestResponseCycle, sinks: list[_Sink]) -> bytes | memoryview | None:
