@@ -178,10 +178,12 @@ class DoorRuns:
         if kept:
             self._files.keep(place, kept)
         if results is not None:
-            if self._ended(place):
-                self._files.keep(place, {"results": body["results"]})  # too late for the record
-            else:
+            run_now = self._services.runs.get(identity, place.run)
+            if run_now.status not in TERMINAL:
                 self._report(place, results=results)
+            if run_now.status in TERMINAL or _is_ours(run_now):
+                # Too late for the record, or our runner's own results may take their place.
+                self._files.keep(place, {"results": body["results"]})
         if body.get("heartbeat"):
             held = Renewals([HeldLease(place.run, place.attempt)])
             self._services.leases.renew(identity, held)
