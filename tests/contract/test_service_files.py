@@ -207,6 +207,18 @@ def test_write_truncate_and_seal_again(house: House, held: Held) -> None:
     ]
 
 
+def test_a_change_of_the_same_size_takes_the_seal_away(house: House, held: Held) -> None:
+    """A sealed file whose bytes changed is not sealed, though it is as long as before."""
+    grant, bearer = held
+    house.put(bearer, grant, {DATA: b"aaaa"})
+
+    results = house.sync(bearer, [write(grant, DATA, 1, 2), seal(grant, DATA, b"aaaa")], b"bb")
+
+    assert errors(results) == [None, "digest_mismatch"]
+    assert house.services.files.stored(bearer, grant.run, 1) == [StoredFile(DATA, 4)]
+    assert errors(house.sync(bearer, [seal(grant, DATA, b"abba")])) == [None]
+
+
 def test_a_wrong_digest_or_size_seals_nothing(house: House, held: Held) -> None:
     """A seal is refused with what is stored; blocks then say where the difference is."""
     grant, bearer = held
