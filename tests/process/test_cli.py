@@ -116,6 +116,11 @@ def seen(ours: int, wanted: str) -> str:
     return text.decode(errors="replace")
 
 
+def wrote(path: Path) -> bool:
+    """Say whether *path* is there with something in it."""
+    return path.exists() and path.stat().st_size > 0
+
+
 def json_lines(answer: CliResult) -> list[dict[str, object]]:
     return [json.loads(line) for line in answer.stdout.splitlines()]
 
@@ -257,7 +262,7 @@ def test_a_work_folder_is_gone_on_with_or_left_alone(
     work = tmp_path / "work"
     endless = make_case(tmp_path / "endless", ENDLESS, limits={"stop_grace_s": 0.1})
     started = processes.python("run", str(endless), "--work-dir", str(work))
-    wait_until((work / "outputs/pid").exists, timeout=60.0, on_timeout=started.story)
+    wait_until(lambda: wrote(work / "outputs/pid"), timeout=60.0, on_timeout=started.story)
     run = json.loads((work / "config.json").read_text())["run"]
     pid = (work / "outputs/pid").read_text()
     started.kill()
