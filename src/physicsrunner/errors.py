@@ -15,11 +15,13 @@ The tree::
     PhysicsRunnerError
       UsageError              the command or the call is wrong
         ConfigError           config.json or a settings file is wrong
+        PortTaken             something else listens on the server's address
       InvalidRequest          a request that can never succeed as it is
         UnsafePath            a path that would leave its folder
         UnsafeArchive         an archive that must not be extracted
         BadFrame              a sync frame that cannot be read
         TooLarge              over a limit
+        UnsupportedEncoding   a body with a Content-Encoding that is not read here
       NotAuthenticated        no token, or a wrong one
         TokenExpired          it was right once
       NotAllowed              the token does not give this right
@@ -32,6 +34,7 @@ The tree::
         DigestMismatch        both sides' SHA-256 differ
         PathConflict          a file where a folder is needed, or the reverse
         WorkDirLocked         another runner uses this work folder
+        DataLocked            another server uses this data folder
       ServerUnavailable       nobody answered, or answered that it cannot now (retryable)
       StorageFull             no space left
       ProgramFailed           main.py ended with an exit code other than 0
@@ -67,6 +70,13 @@ class ConfigError(UsageError):
 
     code = "config"
     what_to_do = "Correct the named key in the named file."
+
+
+class PortTaken(UsageError):
+    """Something else listens on the address that a server was given."""
+
+    code = "port_taken"
+    what_to_do = "End what listens there, or choose another port: --port N (0: any free one)."
 
 
 class InvalidRequest(PhysicsRunnerError):
@@ -106,6 +116,14 @@ class TooLarge(InvalidRequest):
     code = "too_large"
     status_hint = 413
     what_to_do = "Send less in one request, or ask the administrator to raise the limit."
+
+
+class UnsupportedEncoding(InvalidRequest):
+    """The body has a Content-Encoding that this server does not read."""
+
+    code = "unsupported_encoding"
+    status_hint = 415
+    what_to_do = "Send the body with Content-Encoding deflate, gzip or identity."
 
 
 class NotAuthenticated(PhysicsRunnerError):
@@ -218,6 +236,14 @@ class WorkDirLocked(Conflict):
     code = "workdir_locked"
     exit_code = 2
     what_to_do = "Wait for the other runner, or give this run a workDir of its own."
+
+
+class DataLocked(Conflict):
+    """Another server uses this data folder."""
+
+    code = "data_locked"
+    exit_code = 2
+    what_to_do = "End the other server, or give this one a folder of its own: --data DIR."
 
 
 class ServerUnavailable(PhysicsRunnerError):

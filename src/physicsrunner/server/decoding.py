@@ -10,22 +10,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, Final, Protocol
 
-from physicsrunner.errors import BadFrame, InvalidRequest
+from physicsrunner.errors import BadFrame, UnsupportedEncoding
 
 STEP: Final = 1024 * 1024
 # zstandard has no bound on what one call returns, and a block of 4 bytes can mean 128 KiB: so it
 # gets little at a time. 1 KiB can grow to 32 MiB at the very worst.
 _ZSTD_SLICE: Final = 1024
-
-
-class UnsupportedEncoding(InvalidRequest):
-    """The body has a Content-Encoding that this server does not read."""
-
-    code = "unsupported_encoding"
-    status_hint = 415
-    what_to_do: ClassVar[str] = "Send the body with Content-Encoding deflate, gzip or identity."
 
 
 class Decoder(Protocol):

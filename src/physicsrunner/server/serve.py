@@ -23,7 +23,7 @@ from typing import Final
 
 import uvicorn
 
-from physicsrunner.errors import Conflict, UsageError
+from physicsrunner.errors import DataLocked, PortTaken, UsageError
 from physicsrunner.server.app import Application, create_app
 from physicsrunner.server.limits import Limits
 from physicsrunner.server.protocol import BodyProtocol
@@ -34,21 +34,6 @@ KEEP_ALIVE_S: Final = 120  #: longer than a runner is silent, so that its connec
 BACKLOG: Final = 2048
 
 Say = Callable[[str], None]
-
-
-class DataLocked(Conflict):
-    """Another server uses this data folder."""
-
-    code = "data_locked"
-    exit_code = 2
-    what_to_do = "End the other server, or give this one a folder of its own: --data DIR."
-
-
-class PortTaken(UsageError):
-    """Something else listens on this address."""
-
-    code = "port_taken"
-    what_to_do = "End what listens there, or choose another port: --port N (0: any free one)."
 
 
 @dataclass(frozen=True)
