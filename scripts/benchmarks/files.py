@@ -19,7 +19,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
-    many, one = [], []
+    many: list[float] = []
+    one: list[float] = []
     with transfer.workplace() as place, transfer.server(place / "server") as server:
         for pair in range(options.pairs):
             folder = transfer.work_folder(place / f"many{pair}")

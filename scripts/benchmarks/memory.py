@@ -12,6 +12,8 @@ from pathlib import Path
 
 import transfer
 
+from physicsrunner.runner.workdir import WorkFolder
+
 LIMIT_MIB = 150
 
 
@@ -58,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _send(url: str, run: str, token: str, folder: str) -> int:
     before = transfer.high_water(os.getpid())
-    work = transfer.WorkFolder(Path(folder))
+    work = WorkFolder(Path(folder))
     seconds, _ = transfer.deliver(url, transfer.Claimed(run, token), work)
     after = transfer.high_water(os.getpid())
     print(json.dumps({"seconds": seconds, "before": before, "high_water": after}))

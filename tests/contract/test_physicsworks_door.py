@@ -361,7 +361,7 @@ def test_heartbeat_renews_the_lease(door: Door, run: str) -> None:
 
 def test_results_become_the_runs_results(door: Door, run: str) -> None:
     """Results keep name, type and value."""
-    results = [
+    results: list[dict[str, Any]] = [
         {"name": "t_max", "type": "scalar", "value": 273.15},
         {"name": "converged", "type": "boolean", "value": True},
         {"name": "material", "type": "ascii", "value": "steel"},

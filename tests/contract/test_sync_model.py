@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.paths import artifact_path
 from physicsrunner.runner.sync import Followed, Sync
 from physicsrunner.runner.workdir import WorkFolder
@@ -198,7 +200,8 @@ class SyncMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """The runner is killed and started again."""
-        self.sync = Sync(self.server, now=self.clock, random=lambda: 0.5, wait=self.clock.wait)
+        uplink = cast("Uplink", self.server)  # the part of it that a sync uses
+        self.sync = Sync(uplink, now=self.clock, random=lambda: 0.5, wait=self.clock.wait)
         self.sync.add(Followed(RUN, 1, self.folder))
         stored = self.server.content(RUN, 1)
         self.sealed_before |= set(stored) - set(self.server.unsealed(RUN, 1))

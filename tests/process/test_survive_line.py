@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ EXPECTED = (
 
 
 def _voyage(
-    processes: Processes, server: ServerProcess, proxy: FaultProxy, folder: Path, **config: object
+    processes: Processes, server: ServerProcess, proxy: FaultProxy, folder: Path, **config: Any
 ) -> Voyage:
     return Voyage(processes, server, folder / "work", MIXED, url=proxy.url, **config)
 

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,9 @@ class Line:
     def stored_size(self, path: str) -> int:
         local = self.server.attempt_folder(self.claimed.run) / path
         return local.stat().st_size if local.exists() else 0
+
+    def has(self, path: str, size: int) -> bool:
+        return self.stored_size(path) >= size
 
 
 @pytest.fixture
@@ -192,7 +196,7 @@ def test_rename_sends_no_byte_twice(line: Line) -> None:
     (logs / "main.log").write_bytes(b"first\n" * 100_000)
     line.follow()
     for path in ("outputs/data_files/u.dat.tmp", "logs/main.log"):
-        wait_until(lambda path=path: line.stored_size(path) >= 600_000)
+        wait_until(partial(line.has, path, 600_000))
     wait_until(lambda: line.sync.status(line.claimed.run, 1).pending == 0)
     before = line.proxy.forwarded
     (files / "u.dat.tmp").rename(files / "u.dat")

@@ -111,7 +111,8 @@ class StandIn:
         """The only run's document."""
         with self.guard:
             (document,) = self.runs.values()
-            return json.loads(json.dumps(document))
+            copy: dict[str, Any] = json.loads(json.dumps(document))
+            return copy
 
     def stored(self, name: str) -> bytes:
         """The bytes of a stored name."""

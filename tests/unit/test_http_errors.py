@@ -257,6 +257,7 @@ def test_frame(scripted: Scripted, uplink_of: Callable[..., NativeUplink], tmp_p
     assert int(headers["content-length"]) == len(body)
     frame = FrameDecoder()
     manifest = frame.feed(body)
+    assert manifest is not None
     assert [op["op"] for op in manifest["ops"]] == ["append", "append", "seal"]
     assert frame.rest == b"abc" + path.read_bytes()[1:1_500_001]
 
@@ -345,7 +346,8 @@ def test_fetch_goes_on(scripted: Scripted, uplink_of: Callable[..., NativeUplink
         start = int(headers["range"][6:-1])
         return 206, {}, content[start:]
 
-    for answer in (ranges, lambda *_: (200, {}, content)):
+    answers: tuple[Any, ...] = (ranges, lambda *_: (200, {}, content))
+    for answer in answers:
         scripted.answer = answer
         with uplink_of(scripted.url, "t").fetch("/file", offset=1000) as pieces:
             assert b"".join(pieces) == content[1000:]
