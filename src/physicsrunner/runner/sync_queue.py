@@ -14,6 +14,7 @@ from typing import Final
 from physicsrunner.runner.sync_book import Book, Entry
 
 QUEUES: Final = ("urgent", "small", "big")
+FRAME_FILES: Final = 1000
 Item = tuple[Book, Entry]
 
 
@@ -100,9 +101,16 @@ class Queues:
         """Whether something waits in one of the queues *names*."""
         return any(self._queues[name] for name in names)
 
-    def out(self, book: Book, entry: Entry) -> None:
-        """Take *entry* out of whatever queue it is in."""
+    def fly(self, book: Book, entry: Entry) -> None:
+        """Take *entry* out of wherever it waits, and mark it as in flight."""
         self._leave(book, entry)
+        entry.in_flight = True
+        book.busy += 1
+
+    def tidy(self, book: Book) -> None:
+        """Forget *book* among those with something moved when it has nothing of the kind."""
+        if not book.moved:
+            self.moved.pop(book.key, None)
 
     def landed(self, book: Book, entry: Entry) -> None:
         """Mark *entry* as no longer in flight. It is to be routed next."""
@@ -123,8 +131,7 @@ class Queues:
             self._queues[name].pop(self._key(book, entry), None)
         book.fresh.pop(entry.relative, None)
         book.moved.pop(entry.relative, None)
-        if not book.moved:
-            self.moved.pop(book.key, None)
+        self.tidy(book)
 
     @staticmethod
     def _key(book: Book, entry: Entry) -> tuple[str, int, str]:

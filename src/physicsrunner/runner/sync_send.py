@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from physicsrunner.client.uplink import Outgoing, Uplink
@@ -22,14 +21,14 @@ from physicsrunner.errors import PhysicsRunnerError, StorageFull, TooLarge
 from physicsrunner.runner.sync_book import SMALL, Book, Entry
 from physicsrunner.runner.sync_disk import digest
 from physicsrunner.runner.sync_frame import PASSING, Prepared, Preparer, settle
-from physicsrunner.runner.sync_queue import Item, Queues
-from physicsrunner.wire.messages import SyncOp, SyncResult
+from physicsrunner.runner.sync_moves import Moves, claim_moves
+from physicsrunner.runner.sync_queue import FRAME_FILES, Item, Queues
+from physicsrunner.wire.messages import SyncResult
 
 #: Queues by sender: the live one never carries a large file.
 LIVE: Final = ("urgent", "small")
 BULK: Final = ("big", "small", "urgent")
 FRAME_BYTES: Final = 8 << 20  # of small files
-FRAME_FILES: Final = 1000
 _BULK_MIN: Final = 16 << 20
 _BULK_MAX: Final = 1 << 30
 _BULK_FIRST: Final = 64 << 20
@@ -95,7 +94,9 @@ class Sender:
             if self._held_back(now):
                 return False
             book = self._to_load(now)
-            moved = None if book is not None else self._claim_moved()
+            moved = None
+            if book is None and (mover := self._movable()) is not None:
+                moved = claim_moves(mover, self._queues, self._uplink.operations)
             items: list[Item] = []
             large = "big" in lane and self._queues.any(("big",))
             if book is None and moved is None:
@@ -103,7 +104,7 @@ class Sender:
         if book is not None:
             self._load(book)
         elif moved is not None:
-            self._send_moves(*moved)
+            self._send_moves(moved)
         elif items:
             self._send(items, large)
         else:
@@ -165,117 +166,26 @@ class Sender:
                 return book
         return None
 
-    def _claim_moved(self) -> tuple[Book, list[tuple[Entry, Entry]], list[Entry], list[str]] | None:
-        book = self._movable()
-        if book is None:
-            return None
-        can = self._uplink.operations
-        pairs = [pair for pair in book.renames()[: FRAME_FILES // 2] if "rename" in can]
-        paired = {entry.relative for pair in pairs for entry in pair}
-        gone: list[Entry] = []
-        for relative in list(book.moved):
-            entry = book.entries[relative]
-            if relative in paired:
-                continue
-            if entry.stamp is not None or "remove" not in can:
-                # Replaced: compared like any other. Gone, and the wire cannot say so: dropped.
-                book.moved.pop(relative)
-                if entry.stamp is None:
-                    book.forget(entry)
-                else:
-                    self._queues.enqueue(book, entry)
-            elif len(gone) < FRAME_FILES:
-                gone.append(entry)
-        leftovers = book.leftovers()[:FRAME_FILES]
-        for path in leftovers:
-            book.strangers.pop(path)
-        if "remove" not in can:
-            leftovers = []
-        if not book.moved:
-            self._queues.moved.pop(book.key, None)
-        if not (pairs or gone or leftovers):
-            return None
-        for entry in {id(entry): entry for pair in pairs for entry in pair}.values():
-            self._fly(book, entry)
-        for entry in gone:
-            self._fly(book, entry)
-        return book, pairs, gone, leftovers
-
-    def _fly(self, book: Book, entry: Entry) -> None:
-        self._queues.out(book, entry)
-        entry.in_flight = True
-        book.busy += 1
-
-    def _send_moves(
-        self,
-        book: Book,
-        pairs: Sequence[tuple[Entry, Entry]],
-        gone: Sequence[Entry],
-        leftovers: Sequence[str],
-    ) -> None:
-        run, attempt = book.key
-        removes = [entry.path for entry in gone] + list(leftovers)
-        # A target that holds something and is not moved away itself has to make room.
-        sources = {source.relative for source, _ in pairs}
-        room = [
-            target.path
-            for _, target in pairs
-            if target.known is not None and target.relative not in sources
-        ]
-        ops = [SyncOp(run, attempt, path, "remove") for path in removes + room]
-        ops += [
-            SyncOp(run, attempt, source.path, "rename", to=target.path) for source, target in pairs
-        ]
-        touched = [*gone, *(entry for pair in pairs for entry in pair)]
+    def _send_moves(self, moves: Moves) -> None:
+        book = moves.book
         try:
-            results = self._uplink.send([Outgoing(op) for op in ops])
+            results = self._uplink.send([Outgoing(op) for op in moves.ops()])
         except Exception as error:
             with self._changed:
-                if leftovers:
+                if moves.leftovers:
                     book.loaded = False
-                self._lose([(book, entry) for entry in touched])
+                self._lose([(book, entry) for entry in moves.entries])
                 self._failed(error, [book])
             return
         with self._changed:
             self._went_well([book])
-            self._settle_moves(book, pairs, gone, leftovers, results)
-            for entry in touched:
+            moves.settle(results)
+            for entry in moves.entries:
                 self._queues.landed(book, entry)
-            for entry in touched:
+            for entry in moves.entries:
                 if book.entries.get(entry.relative) is entry:
                     self._queues.route(book, entry)
             self._changed.notify_all()
-
-    def _settle_moves(
-        self,
-        book: Book,
-        pairs: Sequence[tuple[Entry, Entry]],
-        gone: Sequence[Entry],
-        leftovers: Sequence[str],
-        results: Sequence[SyncResult],
-    ) -> None:
-        """Take the results: of the removed files, of what made room, of the renames."""
-        for entry, result in zip(gone, results, strict=False):
-            entry.known = None
-            entry.sealed = None
-            entry.lost = result.error is not None
-        if any(result.error for result in results[: len(gone) + len(leftovers)]):
-            book.loaded = False
-        moves = results[len(results) - len(pairs) :]
-        known = {source.relative: source.known for source, _ in pairs}
-        targets = {target.relative for _, target in pairs}
-        for (source, target), result in zip(pairs, moves, strict=True):
-            if result.error is not None:
-                source.lost = target.lost = True
-                continue
-            if source.relative not in targets:
-                source.known = None
-            source.sealed = source.digest = None
-            moved = known[source.relative]
-            target.known = replace(moved, sealed=None) if moved is not None else None
-            target.sealed = target.digest = None
-            target.doubt = source.doubt
-            source.doubt = False
 
     # -- bytes -----------------------------------------------------------------------------------
 
