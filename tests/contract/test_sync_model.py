@@ -17,9 +17,6 @@ from physicsrunner.runner.sync import Followed, Sync
 from physicsrunner.runner.workdir import WorkFolder
 from tests.contract.model_server import ModelServer
 
-if TYPE_CHECKING:
-    from physicsrunner.client.uplink import Uplink
-
 RUN = "3f2b8c1e-0000-4000-8000-000000000001"
 NAMES = ("outputs/logs/main.log", "outputs/files/u.dat", "outputs/plots/a b.csv", "outputs/x")
 FOLDERS = ("outputs/x", "outputs/plots/a b.csv")  # names that are a file now and a folder then
