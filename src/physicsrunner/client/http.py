@@ -242,7 +242,8 @@ def _by_code() -> dict[str, type[PhysicsRunnerError]]:
     todo: list[type[PhysicsRunnerError]] = [PhysicsRunnerError]
     while todo:
         kind = todo.pop()
-        found.setdefault(kind.__dict__.get("code", ""), kind)
+        if kind.__module__ == errors.__name__:  # others have special ones of their own
+            found.setdefault(kind.__dict__.get("code", ""), kind)
         todo.extend(kind.__subclasses__())
     found.pop("", None)
     return found
