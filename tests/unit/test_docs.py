@@ -170,3 +170,12 @@ def test_every_decision_is_listed_and_whole() -> None:
         text = page.read_text(encoding="utf-8")
         for part in ("Status:", "## Context", "## Decision", "## Consequences"):
             assert part in text, f"{page.name}: {part}"
+
+
+def test_every_key_of_series_rules_is_described() -> None:
+    """What a rule set may hold stands on the page of series."""
+    source = (ROOT / "src/physicsrunner/core/series_format.py").read_text(encoding="utf-8")
+    keys = set(re.findall(r"\.(?:take|names|mapping|pattern)\(\"(\w+)\"", source))
+    assert len(keys) > 20
+    page = _page("series.md")
+    assert {key for key in keys if f"`{key}`" not in page and f"`{key}:`" not in page} == set()
