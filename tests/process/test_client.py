@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -229,6 +230,13 @@ def test_the_feed_tells_what_happens_and_goes_on_after_a_cut(
         assert {event.run for event in seen} == {run["id"]}
         assert live.QUEUED not in [event.type for event in seen]
         assert seen[-1].type == live.CANCELLED
+
+
+def test_a_feed_ends_at_once(client: Client, case: Path) -> None:
+    """Who has seen a run end does not wait for the server to hang up."""
+    with client.feed(client.submit(case)["id"]):
+        began = time.monotonic()
+    assert time.monotonic() - began < 5.0
 
 
 def test_refusals_are_named(server: ServerProcess, client: Client, case: Path) -> None:

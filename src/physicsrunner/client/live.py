@@ -104,6 +104,9 @@ class Feed:
     def close(self) -> None:
         """End the feed and its threads."""
         self._closing = True
+        self._client.reconnection = False
+        # The library would wait until the server ends the connection: up to 20 s.
+        self._hang_up()
         with contextlib.suppress(OSError):
             self._client.shutdown()
         for task in (self._client.eio.read_loop_task, self._client.eio.write_loop_task):
@@ -121,6 +124,11 @@ class Feed:
         if socket is not None:
             with contextlib.suppress(OSError):
                 socket.shutdown()
+
+    def _hang_up(self) -> None:
+        socket = self._client.eio.ws
+        if socket is not None:
+            socket.abort()
 
     def _reason(self, url: str, text: str) -> Exception:
         told = str(self._problem.get("detail") or text)
