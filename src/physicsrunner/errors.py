@@ -202,6 +202,13 @@ class LeaseLost(Conflict):
         return f"run {self.run}: attempt {self.attempt} is not the leased attempt"
 
 
+class AlreadyPublished(Conflict):
+    """The run has completed and its files are published: what was sealed stays as it is."""
+
+    code = "already_published"
+    what_to_do = "Run it again: a new run has files of its own; this one keeps what it published."
+
+
 class OffsetMismatch(Conflict):
     """The server has stored another number of bytes than the sender thinks."""
 

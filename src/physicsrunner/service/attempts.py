@@ -3,7 +3,9 @@ What this process knows of the files of attempts while frames write to them.
 
 Promises: there is one `AttemptFiles` for each attempt, shared by all frames that write to it; its
 ``lock`` is held for every change of what is sealed, so that what it remembers is what the store
-has. Memory is bounded: what no frame needs is forgotten, except running digests of growing files.
+has. Once the attempt is published, what was sealed of it stays as it is; our own records of the run
+alone (below ``metadata/``) may still grow. Memory is bounded: what no frame needs is forgotten,
+except running digests of growing files.
 
 Lock order: `AttemptFiles.lock`, then `SpoolFile.lock`, then the database.
 """
@@ -15,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from physicsrunner.errors import AlreadyPublished
 from physicsrunner.store.base import FileRow, Store
 from physicsrunner.store.spool import Spool, SpoolFile
 from physicsrunner.wire.live import Event
@@ -22,6 +25,7 @@ from physicsrunner.wire.live import Event
 _ATTEMPTS: Final = 256  # without an open frame
 _FILES: Final = 2_000  # of one attempt
 _ROWS: Final = 20_000  # of one attempt
+_RECORDS: Final = "metadata/"
 
 
 class AttemptFiles:
@@ -32,12 +36,20 @@ class AttemptFiles:
         self.attempt = attempt
         self.project: str | None = None
         self.number = 0
+        self.published = False
         self.lock = threading.Lock()
         self.users = 0  #: open frames
         self.spool = spool
         self._store = store
         self._files: dict[str, SpoolFile] = {}
         self._rows: dict[str, FileRow | None] = {}
+
+    def refresh(self) -> None:
+        """Ask the store what has become of the run."""
+        run = self._store.summary(self.run)
+        if run is not None:
+            self.project, self.number = run.project_id, run.number
+            self.published = run.published_attempt == self.attempt
 
     def take(self, path: str, owner: object) -> SpoolFile:
         """Return a file that *owner* writes from now on; whoever did so before is refused."""
@@ -60,8 +72,15 @@ class AttemptFiles:
         self.prefetch([path])
         return self._rows[path]
 
-    def unseal(self, path: str, *, removed_at: float | None = None) -> None:
-        """Forget that *path* is sealed, before its bytes change."""
+    def check_change(self, path: str, *, amend: bool = False) -> None:
+        """Raise `AlreadyPublished` if *path* is sealed for good; *amend* admits changes to it."""
+        sealed = self.published and not amend and not path.startswith(_RECORDS)
+        if sealed and self.row(path) is not None:
+            raise AlreadyPublished(f"{path}: run {self.run} has completed with this file")
+
+    def unseal(self, path: str, *, removed_at: float | None = None, amend: bool = False) -> None:
+        """Forget that *path* is sealed, before its bytes change, if they may."""
+        self.check_change(path, amend=amend)
         if self.row(path) is not None:
             self._store.unseal(self.run, self.attempt, path, removed_at=removed_at)
             self._rows[path] = None
@@ -111,10 +130,12 @@ class OpenAttempts:
                 self._open[run, attempt] = found
             found.users += 1
             self._open.move_to_end((run, attempt))
-        if not found.number:
-            summary = self._store.summary(run)
-            if summary is not None:
-                found.project, found.number = summary.project_id, summary.number
+        try:
+            with found.lock:
+                found.refresh()
+        except BaseException:
+            self.leave(found)
+            raise
         return found
 
     def leave(self, attempt: AttemptFiles) -> None:

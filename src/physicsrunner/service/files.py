@@ -3,12 +3,14 @@ The files of runs: frames in, files out.
 
 Promises: who may write is checked once for each attempt of a frame; bytes of an attempt that lost
 its lease are taken too (they lie under their own attempt and harm nobody); what is said to be
-sealed is on the disk. Reading shows the published attempt, or else the latest.
+sealed is on the disk, and what is sealed and published stays as it is. Reading shows the published
+attempt, or else the latest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -49,11 +51,14 @@ class FileService:
         self._now = now
         self._attempts = OpenAttempts(store, spool)
 
-    def open_frame(self, identity: Identity, ops: Sequence[SyncOp]) -> FrameWriter:
+    def open_frame(
+        self, identity: Identity, ops: Sequence[SyncOp], *, amend: bool = False
+    ) -> FrameWriter:
         """
         Begin a frame of *ops*. ``finish`` or ``abort`` of the writer must be called.
 
-        Operations on attempts that are not the caller's are answered by their error.
+        Operations on attempts that are not the caller's are answered by their error. *amend* is
+        for a wire on which files grow after the run has ended: it may change published files.
         """
         if any((op.length or 0) < 0 for op in ops):
             raise BadFrame("an operation has a negative length")
@@ -70,6 +75,7 @@ class FileService:
             flusher=self._spool.flusher,
             tails=Tails(self._feed, self._now),
             now=self._now,
+            amend=amend,
         )
 
     def _target(
@@ -79,7 +85,10 @@ class FileService:
             self._access.holder(identity, run, attempt, "files:write")
         except PhysicsRunnerError as error:
             return error
-        target = self._attempts.enter(run, attempt)
+        try:
+            target = self._attempts.enter(run, attempt)
+        except PhysicsRunnerError as error:
+            return error
         try:
             with target.lock:
                 target.prefetch(path for path in paths if _is_text(path))
@@ -127,6 +136,21 @@ class FileService:
         size = self._spool.existing(summary.id, number, path).stat().st_size
         row = self._store.sealed(summary.id, number, [path]).get(path)
         return _stored(path, size, row)
+
+    @contextmanager
+    def completing(self, attempts: Collection[tuple[str, int]]) -> Iterator[None]:
+        """
+        Hold the seals of *attempts* as they are while their runs are recorded as completed.
+
+        Otherwise a file could be opened again between the look at the seals and the record.
+        """
+        with ExitStack() as held:
+            for run, attempt in sorted(set(attempts)):  # in one order, so that nobody deadlocks
+                target = self._attempts.enter(run, attempt)
+                held.callback(self._attempts.leave, target)
+                held.enter_context(target.lock)
+                held.callback(target.refresh)
+            yield
 
     def unsealed(self, run: str, attempt: int) -> Sequence[str]:
         """Return the paths of an attempt's files that are not sealed, sorted, at most 1,001."""

@@ -70,8 +70,10 @@ class FrameWriter:
         flusher: Flusher,
         tails: Tails,
         now: Callable[[], float],
+        amend: bool = False,
     ) -> None:
         self._ops = ops
+        self._amend = amend  # sealed files of a published attempt may change
         self._targets = targets
         self._attempts = attempts
         self._flusher = flusher
@@ -138,7 +140,9 @@ class FrameWriter:
                 attempt = self._target(op)
                 if carries:
                     file = self._take(attempt, op.path)
-                    self._transfer = Transfer(attempt, file, op, self, self._tails)
+                    self._transfer = Transfer(
+                        attempt, file, op, self, self._tails, amend=self._amend
+                    )
                 else:
                     self._results.append(self._carry_out(attempt, op))
             except PhysicsRunnerError as error:
@@ -194,7 +198,7 @@ class FrameWriter:
                 if size > stored:
                     return failed(OffsetMismatch(f"{op.path}: {stored} bytes are stored"), stored)
                 if size < stored:
-                    attempt.unseal(op.path)
+                    attempt.unseal(op.path, amend=self._amend)
                     file.truncate(size)
         return SyncResult(size)
 
@@ -235,7 +239,7 @@ class FrameWriter:
         file = self._took(attempt, path)
         with file.lock:
             sealed = attempt.row(path) is not None
-            attempt.unseal(path, removed_at=self._now())
+            attempt.unseal(path, removed_at=self._now(), amend=self._amend)
             file.version += 1
             file.digest = None
             attempt.spool.remove(attempt.run, attempt.attempt, path, keep=sealed)
@@ -251,10 +255,11 @@ class FrameWriter:
                 if stored is None:
                     raise NotFound(f"there is no file {op.path!r} to rename")
                 return SyncResult(stored, sealed=attempt.row(to) is not None)
+            attempt.check_change(op.path, amend=self._amend)
             if target.size() is not None:
                 self._forget(attempt, to)
             row = attempt.row(op.path)
-            attempt.unseal(op.path)
+            attempt.unseal(op.path, amend=self._amend)
             with source.lock, target.lock:
                 attempt.spool.rename(attempt.run, attempt.attempt, op.path, to)
                 source.version += 1

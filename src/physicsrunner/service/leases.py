@@ -13,9 +13,11 @@ Promises:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 from physicsrunner.core.lease import LeaseTerms, check_holder, is_holder, is_past_half_life
 from physicsrunner.core.lease import is_overdue as overdue
@@ -42,8 +44,18 @@ from physicsrunner.wire.messages import (
 )
 
 MAX_LEASES = 1000  # in one request
-#: Which files of an attempt are not sealed: at most so many paths, and how many there are.
-Unsealed = Callable[[str, int], Sequence[str]]
+
+
+class Seals(Protocol):
+    """What a run needs to know of its files before it completes."""
+
+    def unsealed(self, run: str, attempt: int) -> Sequence[str]:
+        """Return paths of an attempt's files that are not sealed."""
+        ...
+
+    def completing(self, attempts: Collection[tuple[str, int]]) -> AbstractContextManager[None]:
+        """Hold the seals of *attempts* as they are."""
+        ...
 
 
 class LeaseService:
@@ -57,7 +69,7 @@ class LeaseService:
         feed: Feed,
         book: ProgressBook,
         *,
-        unsealed: Unsealed,
+        seals: Seals,
         now: Callable[[], float],
         terms: LeaseTerms,
     ) -> None:
@@ -66,7 +78,7 @@ class LeaseService:
         self._grants = grants
         self._feed = feed
         self._book = book
-        self._unsealed = unsealed
+        self._seals = seals
         self._now = now
         self._terms = terms
         self._since = now()
@@ -200,13 +212,32 @@ class LeaseService:
 
         Progress goes to viewers at once and to the database at most once a second a run.
         """
-        now = self._now()
+        agents = [self._reporter(identity, report) for report in reports]
+        ending = [
+            (report.run, report.attempt)
+            for report, agent in zip(reports, agents, strict=True)
+            if report.state is RunState.COMPLETED and isinstance(agent, str)
+        ]
+        with self._seals.completing(ending):
+            return self._take_reports(reports, agents, self._now())
+
+    def _reporter(self, identity: Identity, report: Report) -> str | PhysicsRunnerError:
+        try:
+            return self._access.holder(identity, report.run, report.attempt, "reports:write")
+        except PhysicsRunnerError as error:
+            return error
+
+    def _take_reports(
+        self, reports: Sequence[Report], agents: Sequence[str | PhysicsRunnerError], now: float
+    ) -> list[ReportAnswer]:
         answers: list[ReportAnswer | None] = [None] * len(reports)
         decisions: list[tuple[str, Decide]] = []
         places: list[int] = []
-        for place, report in enumerate(reports):
+        for place, (report, agent) in enumerate(zip(reports, agents, strict=True)):
+            if isinstance(agent, PhysicsRunnerError):
+                answers[place] = _refused(report, agent)
+                continue
             try:
-                agent = self._access.holder(identity, report.run, report.attempt, "reports:write")
                 if is_progress(report) and not self._is_due(report, agent, now):
                     answers[place] = self._progress_only(report, agent, now)
                     continue
@@ -243,7 +274,7 @@ class LeaseService:
     def _decision(self, report: Report, agent: str, now: float) -> Decide:
         unsealed: Sequence[str] = ()
         if report.state is RunState.COMPLETED:
-            unsealed = self._unsealed(report.run, report.attempt)
+            unsealed = self._seals.unsealed(report.run, report.attempt)
 
         def decide(run: RunSummary) -> Change | None:
             change = reported(run, report, agent, unsealed=unsealed, now=now)
@@ -276,10 +307,11 @@ class LeaseService:
         The server's clock loop calls it. After a start nobody is marked before everybody has had
         the time of one lease to renew. Returns the ids of the runs that were marked.
         """
+        marked = self._mark_overdue(now) if now >= self._since + self._terms.lease_s else []
         self._flush(now)
-        if now < self._since + self._terms.lease_s:
-            return []
+        return marked
 
+    def _mark_overdue(self, now: float) -> list[str]:
         def decide(run: RunSummary) -> Change | None:
             if run.unreachable or not overdue(run, now):
                 return None

@@ -110,9 +110,7 @@ def build(
     files = FileService(store, access, spool, feed, now=now)
     grants, book = Grants(store, access, terms), ProgressBook()
     models = ModelService(store, FolderBlobs(data / "models", ".zip"), access, now=now)
-    leases = LeaseService(
-        store, access, grants, feed, book, unsealed=files.unsealed, now=now, terms=terms
-    )
+    leases = LeaseService(store, access, grants, feed, book, seals=files, now=now, terms=terms)
     runs = RunService(
         store,
         access,

@@ -46,12 +46,20 @@ class Transfer:
     """The bytes of one operation on one file."""
 
     def __init__(
-        self, attempt: AttemptFiles, file: SpoolFile, op: SyncOp, owner: object, tails: Tails
+        self,
+        attempt: AttemptFiles,
+        file: SpoolFile,
+        op: SyncOp,
+        owner: object,
+        tails: Tails,
+        *,
+        amend: bool,
     ) -> None:
         self._attempt = attempt
         self._file = file
         self._owner = owner
         self._tails = tails
+        self._amend = amend
         self._descriptor: int | None = None
         self._writing = False
         self._direct: DirectFile | None = None
@@ -158,4 +166,4 @@ class Transfer:
         with self._attempt.lock:
             if self._file.owner is not self._owner:
                 raise superseded(self._file.path)
-            self._attempt.unseal(self._file.path)
+            self._attempt.unseal(self._file.path, amend=self._amend)

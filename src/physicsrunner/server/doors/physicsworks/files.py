@@ -272,7 +272,10 @@ class DoorFiles:
 
         *row* is for the book; its operation is the first one.
         """
-        writer = self._services.files.open_frame(place.identity, list(ops))
+        # On this wire logs go on after "finished": what grows then is no other result.
+        writer = self._services.files.open_frame(
+            place.identity, list(ops), amend=opened.book.runner
+        )
         try:
             for piece in itertools.chain((row,), pieces):
                 if piece:
