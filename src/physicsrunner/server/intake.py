@@ -140,11 +140,12 @@ def _operation(item: Any, index: int) -> SyncOp:
         raise BadFrame(f"ops[{index}] lacks one of run, attempt, path, op") from None
     if op.op not in OPERATIONS:
         raise BadFrame(f"ops[{index}]: op is none of {', '.join(OPERATIONS)}")
-    texts = (op.run, op.path, op.sha256 or "", op.to or "")
-    numbers = (op.attempt, op.offset or 0, op.length or 0, op.size or 0)
+    texts = [op.run, op.path, *(text for text in (op.sha256, op.to) if text is not None)]
+    given = (number for number in (op.offset, op.length, op.size) if number is not None)
     if not all(isinstance(text, str) for text in texts):
         raise BadFrame(f"ops[{index}]: run, path, sha256 and to are texts")
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    # Not by isinstance: JSON's true and false are ints to Python.
+    if not all(type(number) is int and number >= 0 for number in (op.attempt, *given)):
         raise BadFrame(f"ops[{index}]: attempt, offset, length and size are whole numbers, >= 0")
     if op.op in _WITH_BYTES:
         if op.offset is None or op.length is None:

@@ -2,11 +2,13 @@
 What a report changes in a run. Pure: the store calls it inside its transaction.
 
 Promises: the fence is checked before anything else; a report of the state that the run is in
-changes nothing of it; times in the future are not believed.
+changes nothing of it; times in the future are not believed. What no database could keep or no
+answer could carry (half a character, a number without end) is left out or refused with its report.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -14,16 +16,19 @@ from typing import Any, Final
 from physicsrunner.core.lease import check_holder, is_holder
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import TERMINAL, RunState, event_for, next_state
-from physicsrunner.errors import IllegalTransition, NotSealed
+from physicsrunner.errors import IllegalTransition, InvalidRequest, NotSealed
 from physicsrunner.service import facts
 from physicsrunner.store.base import Change
 from physicsrunner.wire import live
-from physicsrunner.wire.codec import encode
+from physicsrunner.wire.codec import check_depth, encode
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import Report
 
 MAX_UNSEALED: Final = 1000
 MAX_TEXT: Final = 4000  # characters of a label or an error that are kept
+MAX_WORD: Final = 64  # characters of a stage or a code
+MAX_ETA_S: Final = 1e10  # three centuries
+EXIT_CODES: Final = range(-(2**31), 2**32)
 
 
 def is_progress(report: Report) -> bool:
@@ -35,15 +40,20 @@ def is_progress(report: Report) -> bool:
 
 def progress_fields(report: Report) -> dict[str, Any]:
     """Return the run's fields that *report* says the progress of."""
-    label = None if report.label is None else report.label[:MAX_TEXT]
-    percent = None if report.progress is None else min(100.0, max(0.0, report.progress))
+    percent, eta = report.progress, report.eta_s
     said = {
-        "stage": report.stage,
-        "label": label,
-        "progress_percent": percent,
-        "eta_seconds": report.eta_s,
+        "stage": None if report.stage is None else _text(report.stage, MAX_WORD),
+        "label": None if report.label is None else _text(report.label, MAX_TEXT),
+        "progress_percent": None
+        if percent is None or math.isnan(percent)
+        else min(100.0, max(0.0, percent)),
+        "eta_seconds": eta if eta is not None and 0 <= eta <= MAX_ETA_S else None,
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _text(text: str, most: int) -> str:
+    return text[:most].encode(errors="replace").decode()
 
 
 def reported(
@@ -60,11 +70,16 @@ def reported(
         If the run would complete with files that are not sealed.
     IllegalTransition
         If the state cannot be reached from where the run stands.
+    InvalidRequest
+        If it holds what cannot be kept.
     """
     if run.status in TERMINAL and is_holder(run, report.attempt, agent):
         _check_repeat(run, report)
         return None
     check_holder(run, report.attempt, agent)
+    if report.exit_code is not None and report.exit_code not in EXIT_CODES:
+        raise InvalidRequest(f"exit_code {report.exit_code} is none")
+    check_depth([result.value for result in report.results or ()], "results")
     fields = progress_fields(report)
     body: dict[str, Any] = {}
     events: list[Event] = []
@@ -97,7 +112,8 @@ def _check_repeat(run: RunSummary, report: Report) -> None:
 
 
 def _times(run: RunSummary, state: RunState, report: Report, now: float) -> dict[str, float | None]:
-    happened = now if report.time is None else min(report.time, now)
+    # A clock that stands before 1970, or nowhere, is not believed either.
+    happened = report.time if report.time is not None and 0 < report.time < now else now
     times: dict[str, float | None] = {}
     if state is RunState.RUNNING and run.status is RunState.PREPARING:
         times["started_at"] = happened
@@ -112,8 +128,8 @@ def _ending(run: RunSummary, state: RunState, report: Report) -> dict[str, Any]:
     if report.exit_code is not None:
         fields["exit_code"] = report.exit_code
     if report.error is not None:
-        fields["error_code"] = report.error.code[:64]
-        fields["error_message"] = report.error.message[:MAX_TEXT]
+        fields["error_code"] = _text(report.error.code, MAX_WORD)
+        fields["error_message"] = _text(report.error.message, MAX_TEXT)
     if state is RunState.COMPLETED:
         fields["progress_percent"] = 100.0
         fields["published_attempt"] = run.attempt

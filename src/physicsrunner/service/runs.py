@@ -9,6 +9,8 @@ configurations or results.
 from __future__ import annotations
 
 import json
+import logging
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -44,9 +46,9 @@ from physicsrunner.service.progress import ProgressBook
 from physicsrunner.store.base import Change, Store
 from physicsrunner.store.blobs import BlobStore
 from physicsrunner.store.digest import file_digest
-from physicsrunner.store.spool import Spool, translated
+from physicsrunner.store.spool import Spool
 from physicsrunner.wire import live
-from physicsrunner.wire.codec import decode
+from physicsrunner.wire.codec import check_depth, decode
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import LeaseGrant, Resources, Result
 
@@ -54,7 +56,9 @@ Summaries = list[RunSummary]  # inside the class, `list` is the method
 Results = list[Result]
 Events = list[Event]
 
+_LOG = logging.getLogger(__name__)
 _INPUT_FIELDS: Final = ("parameters", "configuration")
+_LONGEST_MIN: Final = 1e9  # two thousand years
 
 
 class RunService:
@@ -103,9 +107,10 @@ class RunService:
         if request.model_id is None:
             raise InvalidRequest("model_id is missing: upload a model first (POST /api/v1/models)")
         run = self._made(identity, request)
-        self._write_inputs(run)
         now = run.created_at
-        added, _ = self._store.add_run(run, [facts.requested(run, now), facts.queued(run, now)])
+        added, new = self._store.add_run(run, [facts.requested(run, now), facts.queued(run, now)])
+        if new:
+            self._write_inputs(added)
         return added
 
     def claim(
@@ -122,13 +127,13 @@ class RunService:
         present = self._present(identity, request)
         if present is None:
             run = self._made(identity, request)
-            self._write_inputs(run)
             now = run.created_at
             change = lease_change(run, agent, now, self._terms, claimed=True)
             leased = replace(run, **change.run)
             events = [facts.requested(run, now), *change.events]
             present, new = self._store.add_run(leased, events, change.attempt)
             if new:
+                self._write_inputs(present)
                 return present, self._grants.grant(present, now)
         if not is_creator(identity, present):
             raise NotAllowed(f"run {present.id} was created by somebody else")
@@ -241,6 +246,8 @@ class RunService:
         if identity.kind != "user":
             raise NotAllowed("runs are created with a person's token")
         _check_text(request.name, request.description, request.project_id, *request.tags)
+        for name in (*_INPUT_FIELDS, "resource_requirements"):
+            check_depth(getattr(request, name), name)
         now = self._now()
         version, title = request.model_version, None
         if request.model_id is not None:
@@ -289,9 +296,13 @@ class RunService:
         return asdict(checked)
 
     def _write_inputs(self, run: RunRecord) -> None:
-        """Write what was asked beside what will come of it, for people and other tools."""
+        """
+        Write what was asked beside what will come of it, for people and other tools.
+
+        A copy of the record, which is stored by now: a run is not refused for want of it.
+        """
         folder = self._spool.run_folder(run.id) / "inputs"
-        with translated(f"run {run.id}"):
+        try:
             folder.mkdir(parents=True, exist_ok=True)
             for name in _INPUT_FIELDS:
                 text = json.dumps(getattr(run, name), indent=2, ensure_ascii=False)
@@ -301,6 +312,8 @@ class RunService:
                     encoding="utf-8",
                     errors="backslashreplace",
                 )
+        except OSError as error:
+            _LOG.warning("run %s: its inputs were not written beside it: %s", run.id, error)
 
 
 def _key(run: str | int) -> str | int:
@@ -335,8 +348,9 @@ def _sha256(text: str) -> str:
 
 def _resources(needs: dict[str, Any]) -> Resources:
     wanted = decode(Resources, {key: value for key, value in needs.items() if value is not None})
-    if min(wanted.cpu_cores, wanted.memory_gb, wanted.gpu_count, wanted.storage_gb) < 0:
-        raise InvalidRequest("resource_requirements must not be negative")
+    for amount in (wanted.cpu_cores, wanted.memory_gb, wanted.gpu_count, wanted.storage_gb):
+        if not 0 <= amount < math.inf:
+            raise InvalidRequest("resource_requirements are numbers, not under 0")
     return wanted
 
 
@@ -345,6 +359,7 @@ def _time_limit(configuration: dict[str, Any]) -> float | None:
     minutes = configuration.get("timeout_minutes")
     if minutes is None:
         return None
-    if isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes <= 0:
+    number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
+    if not number or not 0 < minutes <= _LONGEST_MIN:
         raise InvalidRequest(f"timeout_minutes {minutes!r}: it is a number over 0")
     return float(minutes) * 60

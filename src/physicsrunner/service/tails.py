@@ -111,7 +111,8 @@ def _tail(file: SpoolFile) -> _Tail:
 
 def _point(line: bytes) -> dict[str, Any] | None:
     try:
-        point = json.loads(line)
-    except ValueError:
+        # A residual that diverged is shown as a text: JSON has no word for it.
+        point = json.loads(line, parse_constant=str)
+    except (ValueError, RecursionError):
         return None
     return point if isinstance(point, dict) and "series" in point else None

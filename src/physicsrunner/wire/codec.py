@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from physicsrunner.errors import InvalidRequest
 
 T = TypeVar("T")
+MAX_DEPTH: Final = 64  #: lists and objects in each other, in what users give
 
 
 def encode(value: Any) -> Any:
@@ -42,6 +43,25 @@ def decode(cls: type[T], data: Any) -> T:
     """Build a *cls* of the JSON object *data*, or raise `InvalidRequest`."""
     value: T = _decode(cls, data, cls.__name__)
     return value
+
+
+def check_depth(value: Any, where: str) -> None:
+    """
+    Raise `InvalidRequest` if lists and objects lie in each other more than `MAX_DEPTH` deep.
+
+    Reading JSON can go deeper than writing it: such a value could be taken and never be shown.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, (Mapping, list, tuple))
+            for inner in (item.values() if isinstance(item, Mapping) else item)
+        ]
+        if not level:
+            return
+    raise InvalidRequest(f"{where}: nested more than {MAX_DEPTH} deep")
 
 
 @cache
@@ -107,7 +127,10 @@ def _decode_dataclass(kind: Any, data: Any, where: str) -> Any:
 
 def _decode_plain(kind: Any, data: Any, where: str) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise InvalidRequest(f"{where}: the number is too large") from None
     # JSON's true is an int to Python and never a number to us.
     if isinstance(data, kind) and not (kind in (int, float) and isinstance(data, bool)):
         return data
