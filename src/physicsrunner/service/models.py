@@ -26,6 +26,8 @@ from physicsrunner.store.blobs import BlobStore
 from physicsrunner.store.digest import READ, file_digest
 
 _BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+#: What every Python can unpack.
+_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ class ModelService:
         if len(title) > 255:
             raise InvalidRequest("the model's name is longer than 255 characters")
         version = bundle_version(zip_path)
-        sha256, size = file_digest(zip_path)
         self._blobs.put(version, zip_path)
+        # Of what is kept: the same content may lie there already, packed in another way.
+        sha256, size = file_digest(self._blobs.path(version))
         row = ModelRow(
             id="",
             name=title,
@@ -143,6 +146,8 @@ def bundle_version(zip_path: Path) -> str:
 
 def _member_digest(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
+    if info.compress_type not in _METHODS:
+        raise InvalidRequest(f"{info.filename!r} is packed in a way that not every runner can read")
     with archive.open(info) as stream:
         while data := stream.read(READ):
             size += len(data)

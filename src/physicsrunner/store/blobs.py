@@ -4,7 +4,7 @@ Where whole, immutable files are kept: models' bundles and uploaded inputs, by t
 Promises of every implementation:
 
 - `put` makes a file visible whole or not at all, and durable before it is visible.
-- The same key twice is one file: content decides the key, so the second is the first.
+- The same key twice is one file, the first; also when two come at once.
 - Keys are made by us (hex digests), never by a caller.
 
 The folder implementation is the embedded server's. An S3 one offers the same methods; sealed files
@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -61,7 +62,9 @@ class FolderBlobs:
             try:
                 shutil.copyfile(source, part)
                 _fsync(part, os.O_RDONLY)
-                part.replace(target)
+                # Never over one that another caller has just put there and tells the size of.
+                with suppress(FileExistsError):
+                    os.link(part, target)
                 _fsync(self.root, os.O_RDONLY | os.O_DIRECTORY)
             finally:
                 part.unlink(missing_ok=True)

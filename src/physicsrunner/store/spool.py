@@ -222,7 +222,9 @@ class Spool:
                 if keep:
                     aside = self.root / run / "removed" / str(attempt)
                     aside.mkdir(parents=True, exist_ok=True)
-                    local.replace(aside / f"{uuid.uuid4().hex}-{local.name[-80:]}")
+                    # A name may have 255 bytes already: only its end is kept, in whole characters.
+                    end = local.name.encode()[-80:].decode(errors="ignore")
+                    local.replace(aside / f"{uuid.uuid4().hex}-{end}")
                 else:
                     local.unlink()
             except (FileNotFoundError, NotADirectoryError):
