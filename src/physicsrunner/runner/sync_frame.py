@@ -38,6 +38,9 @@ SOURCE_CHANGED: Final = "source_changed"
 #: Seconds without a comparison after one that took a second: a file that is rewritten all the
 #: time must not keep both sides reading it.
 _COMPARE_SHARE: Final = 10.0
+#: Bytes. A file that goes in several frames is cut at multiples of this: a server that writes past
+#: its page cache can only do so from there on.
+ROUND: Final = 1 << 20
 
 
 @dataclass
@@ -139,8 +142,11 @@ class Preparer:
         else:
             out.compared = again
             length = min(move.length, max(budget, 1))
+            over = (move.offset + length) % ROUND
             if move.kind is Kind.REWRITE and self._can_write:
                 length = move.length
+            elif length < move.length and length > over:
+                length -= over
             move = replace(move, length=length)
             data = read(fd, move.offset, length) if length <= memory else None
             if data is not None and len(data) < length:
@@ -255,7 +261,9 @@ def _refused(part: Prepared, result: SyncResult) -> None:
     entry, error = part.entry, result.error
     entry.tries += 1
     entry.problem = f"{entry.relative}: {result.detail or error}"
-    if error == OffsetMismatch.code:
+    if error == AlreadyPublished.code:
+        entry.lost, entry.final = True, True
+    elif error == OffsetMismatch.code:
         file = entry.known.file if entry.known is not None else None
         entry.known = Known(result.offset, file=file)
         # The same size named twice: something else is wrong with it. Ask for everything.

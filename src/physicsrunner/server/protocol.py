@@ -18,6 +18,8 @@ are delivered before the news of the loss.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import deque
 from typing import Any, Final
 
@@ -113,6 +115,15 @@ class _Sink(asyncio.BufferedProtocol):
         self._filled = 0
         self._pieces: deque[memoryview] = deque()
         self.waiting = 0  #: bytes that wait for the application
+        self._least = min(BUFFER, left)
+        self.wake_after(self._least)
+
+    def wake_after(self, count: int) -> None:
+        """Have the kernel wake us for no less than *count* bytes (or the end); a hint."""
+        sock = self._owner.transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Give the kernel room, never for more than the body."""
@@ -131,6 +142,9 @@ class _Sink(asyncio.BufferedProtocol):
             self.waiting += nbytes
             if self.waiting >= HIGH_WATER:
                 self._owner.flow.pause_reading()
+        if self._left < self._least:
+            self._least = max(1, self._left)
+            self.wake_after(self._least)
         if self._left == 0:
             self._owner.body_ended()
         self.cycle.message_event.set()

@@ -19,7 +19,7 @@ from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.server.intake import Intake, parse_failure
 from physicsrunner.wire.messages import SyncResult
 
-BATCH: Final = 512 * 1024  #: bytes that are worth handing to the writing thread
+BATCH: Final = 1024 * 1024  #: bytes that are worth handing to the writing thread
 BATCH_MOST: Final = 2 * 1024 * 1024  #: collected while that thread is busy, then we wait for it
 
 

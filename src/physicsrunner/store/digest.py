@@ -3,7 +3,7 @@ SHA-256 of a file while its bytes stream in, beside the writing.
 
 Promises: `hexdigest` is that of all bytes given to `update`, in their order. Hashing and writing
 both let go of the interpreter's lock, so a large file is hashed in a thread of the pool while the
-caller writes it; at most 16 MiB wait. The first megabyte is hashed where it is: for a small file a
+caller writes it; at most 5 MiB wait. The first megabyte is hashed where it is: for a small file a
 thread would cost more than the hash.
 
 The bytes given must not change afterwards.
@@ -20,7 +20,7 @@ from typing import Final
 
 _INLINE: Final = 1024 * 1024  # bytes of a file that are hashed where they are
 _BATCH: Final = 256 * 1024  # bytes for which a thread is woken
-_WAITING: Final = 16 * 1024 * 1024  # bytes
+_WAITING: Final = 4 * 1024 * 1024  # bytes
 READ: Final = 1024 * 1024  # bytes read at once
 
 
