@@ -14,7 +14,7 @@ from typing import Final
 
 from physicsrunner.core.paths import artifact_path, check_path
 from physicsrunner.core.sync import Known, Stamp, plan_renames
-from physicsrunner.errors import UnsafePath
+from physicsrunner.errors import AlreadyPublished, UnsafePath
 from physicsrunner.runner.sync_disk import Disk, Found, Skipped
 from physicsrunner.wire.messages import StoredFile
 
@@ -24,6 +24,9 @@ SMALL: Final = 1 << 20
 _LIVE: Final = ("outputs/logs/", "metadata/series.jsonl", "outputs/state.txt")
 #: Our own log: it goes on while the rest is sealed, so it is sealed once and then left.
 _OWN_LOG: Final = "debug/"
+REFUSALS: Final = 3  #: of a removal, after which the server keeps the file
+#: Refusals that no other time and no other bytes will change.
+FINAL: Final = frozenset({AlreadyPublished.code})
 
 
 @dataclass
@@ -70,6 +73,7 @@ class Book:
     by_path: dict[str, Entry] = field(default_factory=dict)  #: by path on the server
     skipped: dict[str, Skipped] = field(default_factory=dict)
     strangers: dict[str, StoredFile] = field(default_factory=dict)  #: stored, not on the disk
+    refused: dict[str, int] = field(default_factory=dict)  #: strangers: refusals to remove them
     in_the_way: set[str] = field(default_factory=set)  #: strangers that something else replaces
     queued: dict[str, str] = field(default_factory=dict)  #: relative -> name of its queue
     moved: dict[str, None] = field(default_factory=dict)  #: gone or replaced, to be told
@@ -207,7 +211,8 @@ class Book:
         return [
             path
             for path, file in self.strangers.items()
-            if path in self.in_the_way or (finishing and not file.sealed)
+            if (path in self.in_the_way or (finishing and not file.sealed))
+            and self.refused.get(path, 0) < REFUSALS
         ]
 
     def make_room(self, entry: Entry) -> None:

@@ -261,9 +261,7 @@ def _refused(part: Prepared, result: SyncResult) -> None:
     entry, error = part.entry, result.error
     entry.tries += 1
     entry.problem = f"{entry.relative}: {result.detail or error}"
-    if error == AlreadyPublished.code:
-        entry.lost, entry.final = True, True
-    elif error == OffsetMismatch.code:
+    if error == OffsetMismatch.code:
         file = entry.known.file if entry.known is not None else None
         entry.known = Known(result.offset, file=file)
         # The same size named twice: something else is wrong with it. Ask for everything.

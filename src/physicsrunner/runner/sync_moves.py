@@ -2,8 +2,10 @@
 What is gone, renamed or in the way, told to the server before any bytes.
 
 Promises: a rename finds its source, and its target is free; what is gone is removed; a file that
-was replaced by another inode and not moved elsewhere is compared like any other. Every function is
-called under the owner's lock and does no I/O.
+was replaced by another inode and not moved elsewhere is compared like any other. What the server
+refuses for good is asked for a few times and then left: a file that it keeps although it is gone
+here holds up nothing, one that it cannot rename is sent anew. Every function is called under the
+owner's lock and does no I/O.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from physicsrunner.runner.sync_book import Book, Entry
+from physicsrunner.runner.sync_book import FINAL, REFUSALS, Book, Entry
 from physicsrunner.runner.sync_queue import FRAME_FILES, Queues
 from physicsrunner.wire.messages import SyncOp, SyncResult
 
@@ -53,12 +55,21 @@ class Moves:
             ),
         ]
 
-    def settle(self, results: Sequence[SyncResult]) -> None:
-        """Take the results, in the order of `ops`."""
+    def settle(self, results: Sequence[SyncResult]) -> int:
+        """Take the results, in the order of `ops`; return the most tries of what was refused."""
+        refused = 0
         for entry, result in zip(self.gone, results, strict=False):
             entry.known = entry.sealed = None
             entry.lost = result.error is not None
-        if any(result.error for result in results[: len(self.gone) + len(self.leftovers)]):
+            entry.tries = _tries(entry.tries, result)
+            refused = max(refused, entry.tries)
+            if entry.tries >= REFUSALS:
+                self.book.forget(entry)
+        for path, result in zip(self.leftovers, results[len(self.gone) :], strict=False):
+            tries = _tries(self.book.refused.get(path, 0), result)
+            self.book.refused[path] = tries
+            refused = max(refused, tries)
+        if refused:
             self.book.loaded = False
         known = {source.relative: source.known for source, _ in self.pairs}
         targets = {target.relative for _, target in self.pairs}
@@ -66,6 +77,11 @@ class Moves:
         for (source, target), result in zip(self.pairs, renamed, strict=True):
             if result.error is not None:
                 source.lost = target.lost = True
+                source.tries += 1
+                refused = max(refused, source.tries)
+                self.book.make_room(target)
+                if source.known is not None and not result.retryable:
+                    source.known = replace(source.known, file=None)  # no longer paired
                 continue
             if source.relative not in targets:
                 source.known = None
@@ -74,6 +90,16 @@ class Moves:
             target.known = replace(moved, sealed=None) if moved is not None else None
             target.sealed = target.digest = None
             target.doubt, source.doubt = source.doubt, False
+        return refused
+
+
+def _tries(before: int, result: SyncResult) -> int:
+    """Return how often something was refused; what is final counts as often enough."""
+    if result.error is None:
+        return 0
+    if result.error in FINAL:
+        return REFUSALS
+    return before + 1 if not result.retryable else min(before + 1, REFUSALS - 1)
 
 
 def claim_moves(book: Book, queues: Queues, operations: frozenset[str]) -> Moves | None:

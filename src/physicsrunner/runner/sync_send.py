@@ -18,7 +18,7 @@ from physicsrunner.client.uplink import Outgoing, Uplink
 from physicsrunner.core.retry import Backoff
 from physicsrunner.core.sync import racy
 from physicsrunner.errors import PhysicsRunnerError, StorageFull, TooLarge
-from physicsrunner.runner.sync_book import SMALL, Book, Entry
+from physicsrunner.runner.sync_book import FINAL, SMALL, Book, Entry
 from physicsrunner.runner.sync_disk import digest
 from physicsrunner.runner.sync_frame import PASSING, Prepared, Preparer, settle
 from physicsrunner.runner.sync_moves import Moves, claim_moves
@@ -179,7 +179,10 @@ class Sender:
             return
         with self._changed:
             self._went_well([book])
-            moves.settle(results)
+            refused = moves.settle(results)
+            if refused:
+                wait = self._backoff.wait(refused, random=self._random)
+                book.not_before = self._now() + wait
             for entry in moves.entries:
                 self._queues.landed(book, entry)
             for entry in moves.entries:
@@ -259,7 +262,8 @@ class Sender:
             self._full = True
             self._log.warning("the server's disk is full; trying again until there is room")
         lasting = error not in PASSING and not any(result.retryable for result in results)
-        if lasting and entry.tries >= _TRIES and book.finishing is not None:
+        enough = entry.tries >= _TRIES or error in FINAL
+        if lasting and enough and book.finishing is not None:
             entry.given_up = True
             entry.lost = False
             self._log.error("not delivered: %s", entry.problem)

@@ -1,0 +1,130 @@
+"""A server that refuses something for good: the sync says so and ends, and asks in moderation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from physicsrunner.client.uplink import Outgoing, Uplink
+from physicsrunner.runner.sync import Followed, Sync
+from physicsrunner.runner.workdir import WorkFolder
+from physicsrunner.wire.messages import SyncResult
+from tests.contract.model_server import ModelServer
+from tests.contract.test_sync_model import RUN, Clock
+
+MOST = 60  # requests, for a handful of files
+
+
+class TooMany(AssertionError):
+    """The sync asks without end."""
+
+
+@dataclass
+class Refusing(ModelServer):
+    """Answers operations of one kind (on sealed files, or all) with one error."""
+
+    refuses: dict[str, str] = field(default_factory=dict)
+    sealed_only: bool = False
+    asked: int = 0
+
+    def _carry_out(self, item: Outgoing, *, cut: bool) -> SyncResult:
+        self.asked += 1
+        if self.asked > MOST:
+            raise TooMany
+        op = item.op
+        error = self.refuses.get(op.op)
+        file = self._spool(op.run, op.attempt).get(op.path)
+        if error is None or (self.sealed_only and (file is None or file.sealed is None)):
+            return super()._carry_out(item, cut=cut)
+        return SyncResult(len(file.data) if file else 0, error=error, detail=f"{op.path}: no")
+
+
+class Bench:
+    def __init__(self, root: Path) -> None:
+        self.folder = WorkFolder(root)
+        self.folder.create()
+        self.clock = Clock()
+        self.server = Refusing()
+        self.restart()
+
+    def restart(self) -> None:
+        uplink = cast("Uplink", self.server)
+        self.sync = Sync(uplink, now=self.clock, random=lambda: 0.5, wait=self.clock.wait)
+        self.sync.add(Followed(RUN, 1, self.folder))
+
+    def look(self) -> None:
+        self.clock.wait(6.0)
+        self.sync.touch([self.folder.root])
+        self.sync.step()
+
+    def write(self, name: str, data: bytes) -> Path:
+        path = self.folder.outputs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "work")
+
+
+@pytest.mark.parametrize("error", ["already_published", "conflict", "not_allowed"])
+def test_a_removal_that_is_refused_ends(bench: Bench, error: str) -> None:
+    """A file that the server keeps although it is gone here holds up nothing."""
+    bench.write("a", b"one")
+    path = bench.write("b", b"two")
+    assert bench.sync.finish(RUN, 1, timeout=60).delivered
+    bench.server.refuses = {"remove": error}
+    path.unlink()
+    bench.look()
+    bench.write("c", b"three")
+    delivery = bench.sync.finish(RUN, 1, timeout=60)
+    assert delivery.delivered, delivery
+    assert set(bench.server.content(RUN, 1)) == {"outputs/a", "outputs/b", "outputs/c"}
+
+
+def test_a_stranger_that_cannot_be_removed_ends(bench: Bench) -> None:
+    """What an earlier runner left unsealed, and the server keeps, holds up nothing either."""
+    path = bench.write("b", b"two")
+    bench.look()
+    path.unlink()
+    bench.write("a", b"one")
+    bench.restart()
+    bench.server.refuses = {"remove": "conflict"}
+    delivery = bench.sync.finish(RUN, 1, timeout=60)
+    assert delivery.delivered, delivery
+
+
+def test_a_rename_that_is_refused_is_sent_anew(bench: Bench) -> None:
+    """Where the server cannot rename, the file goes under its new name like any other."""
+    path = bench.write("old", b"content" * 1000)
+    bench.look()
+    bench.server.refuses = {"rename": "path_conflict"}
+    path.rename(path.with_name("new"))
+    bench.look()
+    delivery = bench.sync.finish(RUN, 1, timeout=60)
+    assert delivery.delivered, delivery
+    assert bench.server.content(RUN, 1) == {"outputs/new": b"content" * 1000}
+
+
+def test_a_published_file_that_changes_is_said_at_once(bench: Bench) -> None:
+    """A change that the server will never take is tried once and named; the others are sent."""
+    bench.write("a", b"one")
+    assert bench.sync.finish(RUN, 1, timeout=60).delivered
+    refused = dict.fromkeys(
+        ("append", "write", "truncate", "remove", "rename"), "already_published"
+    )
+    bench.server.refuses, bench.server.sealed_only = refused, True
+    bench.write("a", b"other")
+    bench.write("b", b"new")
+    bench.look()
+    before = bench.clock.time
+    delivery = bench.sync.finish(RUN, 1, timeout=600)
+    assert (delivery.delivered, delivery.pending) == (False, ("outputs/a",))
+    assert "no" in (delivery.error or "")
+    assert bench.clock.time - before < 5
+    assert bench.server.content(RUN, 1) == {"outputs/a": b"one", "outputs/b": b"new"}
