@@ -1,14 +1,16 @@
 """
 Files on their way out: ranges, tags and zip archives, streamed.
 
-Promises: HTTP Range (also several), If-Range, If-None-Match, 416; a sealed file's ETag is its
-SHA-256. Files are made by users' programs: a browser is told to save and never to run them.
+Promises: HTTP Range (also several), If-Range, If-None-Match, 416; a Range that is none is passed
+over; an answer is as long as it says, also of a file that grows meanwhile; a sealed file's ETag is
+its SHA-256. Files are made by users' programs: a browser is told to save and never to run them.
 An archive is written while it is read (ZIP64, no temporary file); memory stays bounded.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 import zipfile
@@ -19,6 +21,7 @@ from typing import Final
 
 from fastapi import Request, Response
 from starlette.responses import FileResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from physicsrunner.errors import NotFound
 
@@ -26,6 +29,9 @@ PIECE: Final = 1024 * 1024
 _SAMPLE: Final = 64 * 1024
 _WORTH: Final = 0.8  # compress what shrinks to this or less
 _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)  # of the zip format
+_PART: Final = r"(\d{1,18}-\d{0,18}|-\d{1,18})"
+_RANGE: Final = re.compile(rf"bytes=\s*{_PART}(\s*,\s*{_PART})*\s*", re.ASCII)
+_FROM_TO: Final = re.compile(r"(\d+)-(\d+)")
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -35,6 +41,36 @@ _HEADERS: Final = {
 
 class _Pieces(FileResponse):
     chunk_size = PIECE
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = 0
+
+        async def bounded(message: Message) -> None:
+            nonlocal left
+            if message["type"] == "http.response.start":
+                left = int(dict(message["headers"]).get(b"content-length", b"0"))
+            elif message["type"] == "http.response.body":
+                body = message.get("body", b"")[:left]
+                left -= len(body)
+                message = {**message, "body": body}
+            await send(message)
+
+        await super().__call__({**scope, "headers": _ranged(scope["headers"])}, receive, bounded)
+
+
+def _ranged(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return *headers* without a Range that is none (RFC 9110: then there was none)."""
+    return [
+        (name, value)
+        for name, value in headers
+        if name != b"range" or _is_range(value.decode("latin-1"))
+    ]
+
+
+def _is_range(text: str) -> bool:
+    if not _RANGE.fullmatch(text):
+        return False
+    return all(int(first) <= int(last) for first, last in _FROM_TO.findall(text))
 
 
 def file_response(

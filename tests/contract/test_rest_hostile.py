@@ -1,0 +1,158 @@
+"""Requests that a faulty or hostile client makes: each is answered, none is a failure of ours."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from physicsrunner.errors import BadFrame
+from physicsrunner.server import downloads
+from physicsrunner.server.intake import manifest
+from physicsrunner.wire import rest
+from tests.contract.rest_server import RestServer, rest_server
+
+DATA = "outputs/data_files/u.vtu"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RestServer]:
+    with rest_server(tmp_path / "data") as running:
+        yield running
+
+
+@pytest.mark.parametrize("field", ["offset", "length", "size", "attempt"])
+@pytest.mark.parametrize("value", ["", [], {}, False, True, 0.0, 1.5, "1", -1])
+@pytest.mark.parametrize("kind", ["append", "truncate"])
+def test_a_number_that_is_none_is_a_bad_frame(field: str, value: Any, kind: str) -> None:
+    """Every number of an operation is a whole one; what only looks empty is none."""
+    op = {"run": "R", "attempt": 1, "path": DATA, "op": kind, "offset": 0, "length": 0, "size": 0}
+    with pytest.raises(BadFrame):
+        manifest({"v": 1, "ops": [{**op, field: value}]})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"reports": [{"run": "R", "attempt": 1, "progress": NaN}]}',
+        '{"reports": [{"run": "R", "attempt": 1, "eta_s": -Infinity}]}',
+        '{"reports": [{"run": "R", "attempt": 1, "progress": 1' + "0" * 400 + "}]}",
+        '{"reports": [{"run": "R", "attempt": 1' + "0" * 400 + "}]}",
+        '{"reports": ' + "[" * 600 + "]" * 600 + "}",
+    ],
+)
+def test_json_that_is_none_is_refused(server: RestServer, body: str) -> None:
+    """NaN, numbers that no machine holds and deep nesting are the sender's fault."""
+    run, _ = server.claim()
+    answer = server.call("POST", rest.REPORTS, data=body.replace("R", run, 1))
+    assert answer.status_code in (200, 400, 422), answer.text
+
+
+def test_a_deep_document_does_not_block_the_queue(server: RestServer) -> None:
+    """One run with parameters of endless depth must not keep the others from the agents."""
+    model = server.model()["id"]
+    deep = '{"a":' * 450 + "1" + "}" * 450
+    body = f'{{"model_id": "{model}", "parameters": {{"inputs": {deep}}}}}'
+    assert server.call("POST", rest.SIMULATIONS, data=body).status_code == 422
+    good = server.value("POST", rest.SIMULATIONS, json={"model_id": model})
+    ask = {"agent": "a", "free": {"cpu_cores": 8, "memory_gb": 32}, "max": 5}
+    leased = server.value("POST", rest.LEASES, json=ask)
+    assert [lease["run"] for lease in leased] == [good["id"]]
+
+
+def test_a_file_that_grows_while_it_is_fetched_comes_as_it_was(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is as long as it says, whatever the program writes meanwhile."""
+    run, _ = server.claim()
+    op = {"run": run, "attempt": 1, "path": "logs/main.log", "op": "append"}
+    server.sync([({**op, "offset": 0, "length": 5}, b"first")])
+    before = downloads.file_response
+
+    def grown(*args: Any, **kwargs: Any) -> Any:
+        response = before(*args, **kwargs)
+        with args[1].open("ab") as file:
+            file.write(b" and more")
+        return response
+
+    monkeypatch.setattr("physicsrunner.server.rest.artifacts.file_response", grown)
+    answer = server.call("GET", rest.artifact(run, "logs/main.log"))
+    assert (answer.status_code, answer.content) == (200, b"first")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "content"),
+    [
+        ("bytes=0-0", 206, b"0"),
+        ("bytes=-3", 206, b"789"),
+        ("bytes=-30", 206, b"0123456789"),
+        ("bytes=4-", 206, b"456789"),
+        ("bytes=4-400", 206, b"456789"),
+        ("bytes=10-", 416, None),
+        ("bytes=-0", 416, None),
+        ("bytes=5-4", 200, b"0123456789"),
+        ("lines=1-2", 200, b"0123456789"),
+        ("bytes=x", 200, b"0123456789"),
+    ],
+)
+def test_ranges(server: RestServer, wanted: str, status: int, content: bytes | None) -> None:
+    """Each range is answered as RFC 9110 has it; what is no range is passed over."""
+    run, _ = server.claim()
+    server.put_file(run, DATA, b"0123456789")
+    answer = server.call("GET", rest.artifact(run, DATA), headers={"Range": wanted})
+    assert answer.status_code == status, answer.text
+    assert content is None or answer.content == content
+    assert status != 416 or answer.headers["Content-Range"] == "bytes */10"
+
+
+def test_ranges_of_an_empty_file(server: RestServer) -> None:
+    """An empty file can be fetched whole; a range of it cannot be satisfied."""
+    run, _ = server.claim()
+    server.put_file(run, DATA, b"")
+    assert server.call("GET", rest.artifact(run, DATA)).content == b""
+    answer = server.call("GET", rest.artifact(run, DATA), headers={"Range": "bytes=0-"})
+    assert answer.status_code in (200, 416)
+
+
+def test_two_at_once_make_one_model(server: RestServer) -> None:
+    """The same bundle sent by many at once is one model with one content."""
+    found: list[dict[str, Any]] = []
+
+    def send() -> None:
+        found.append(server.model())
+
+    _at_once(send, 6)
+    assert len({(item["id"], item["version"], item["sha256"]) for item in found}) == 1
+
+
+def test_two_claims_at_once_are_one_run(server: RestServer) -> None:
+    """A claim sent by two threads at once is one run with one attempt."""
+    run = str(uuid.uuid4())
+    found: list[dict[str, Any]] = []
+
+    def send() -> None:
+        with requests.Session() as session:
+            answer = session.post(
+                server.url + rest.SIMULATIONS,
+                json={"id": run, "claim": {"agent": "here"}},
+                headers={"Authorization": f"Bearer {server.admin}"},
+                timeout=30,
+            )
+        found.append(answer.json())
+
+    _at_once(send, 6)
+    assert {(item["lease"]["run"], item["lease"]["attempt"]) for item in found} == {(run, 1)}
+    assert server.value("GET", rest.SIMULATIONS)["total"] == 1
+
+
+def _at_once(work: Callable[[], None], count: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
