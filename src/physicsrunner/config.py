@@ -79,13 +79,14 @@ def normal_url(text: str, where: str = "the server's address") -> str:
     url = text.strip()
     if "://" not in url:
         url = f"http://{url}"
-    parts = urlsplit(url)
+    wrong = ConfigError(f"{where} is {text!r}; expected http://HOST:PORT or https://HOST")
     try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-        raise ConfigError(f"{where} is {text!r}; expected http://HOST:PORT or https://HOST")
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        raise wrong from None
+    if not known:
+        raise wrong
     if parts.username or parts.password:
         raise ConfigError(f"{where} holds a user name; expected http://HOST:PORT and a token")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"

@@ -168,6 +168,6 @@ def test_addresses_have_one_form() -> None:
     """Tokens are found whatever way the address was written."""
     assert normal_url("localhost:3011") == "http://localhost:3011"
     assert normal_url(" HTTPS://Host/prefix/ ".replace("HTTPS", "https")) == "https://host/prefix"
-    for wrong in ("", "http://", "http://a:port", "file:///x"):
+    for wrong in ("", "http://", "http://a:port", "http://a:0", "http://[", "file:///x"):
         with pytest.raises(ConfigError):
             normal_url(wrong)

@@ -68,6 +68,8 @@ def test_the_keys_decide_the_wire(keys: dict[str, Any], wire: str) -> None:
         ("[1]", "expected an object, got list"),
         ("{}", "the key 'workDir' is missing"),
         ('{"workDir": 3.5}', "the key 'workDir' has 3.5; expected the path"),
+        ('{"workDir": 5}', "the key 'workDir' has 5; expected the path"),
+        ('{"workDir": " "}', "the key 'workDir' is missing"),
         ('{"workDir": ""}', "the key 'workDir' is missing"),
         ('{"workDir": "w", "scriptArchive": "x"}', "unknown; did you mean 'scriptsArchive'"),
         ('{"workDir": "w", "work_dir": "x"}', "'work_dir' is unknown; did you mean 'workDir'"),

@@ -14,6 +14,7 @@ What is left out of a model: hidden files, ``__pycache__``, byte code, and work 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +65,10 @@ class CaseFolder:
                 near = get_close_matches(name, list(known), n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known)}"
                 raise UsageError(f"the case {self.name!r} has no parameter {name!r}; {hint}")
-        return {**known, **given}
+        values = {**known, **given}
+        for name, value in values.items():
+            _check_finite(name, value)
+        return values
 
 
 def read_case(path: Path) -> CaseFolder:
@@ -83,7 +87,8 @@ def read_case(path: Path) -> CaseFolder:
     if path.is_file() and zipfile.is_zipfile(path):
         return _read_zip(path)
     if not path.is_dir():
-        raise UsageError(f"{path} is neither a folder with a {MAIN} nor a zip of one")
+        wrong = "is no case" if path.exists() else "is not there"
+        raise UsageError(f"{path} {wrong}; a case is a folder with a {MAIN}, a script, or a zip")
     document = _document(path)
     if not (path / MAIN).is_file():
         raise UsageError(f"{path} has no {MAIN}; a case is a folder with a {MAIN} at its top")
@@ -133,6 +138,15 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
+def _check_finite(name: str, value: Any) -> None:
+    # JSON has no word for infinity, and a server would refuse the whole request for it.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"the parameter {name!r} is {value}; expected a finite number")
+    inner = list(value.values()) if isinstance(value, Mapping) else value
+    for item in inner if isinstance(inner, (list, tuple)) else ():
+        _check_finite(name, item)
+
+
 def _executable(path: Path) -> bool:
     return bool(path.stat().st_mode & 0o100)
 
@@ -142,10 +156,21 @@ def _document(folder: Path) -> Case:
         path = folder / name
         if path.is_file():
             try:
-                return parse_case(path.read_text(encoding="utf-8"), str(path))
+                return _case(path.read_text(encoding="utf-8"), str(path))
             except UnicodeDecodeError:
                 raise ConfigError(f"{path} is not UTF-8; expected YAML or JSON") from None
     return Case()
+
+
+def _case(text: str, where: str) -> Case:
+    """Read a case file; a rule for live series that is wrong is said before anything runs."""
+    case = parse_case(text, where)
+    rules = [item for item in case.series if not isinstance(item, str)]
+    if rules:
+        from physicsrunner.core.series_format import rule_sets
+
+        rule_sets(rules, f"{where}: series")
+    return case
 
 
 def _read_script(path: Path) -> CaseFolder:
@@ -160,7 +185,7 @@ def _read_zip(path: Path) -> CaseFolder:
         names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
         found = [name for name in CASE_FILES if name in names]
         document = (
-            parse_case(archive.read(found[0]).decode("utf-8", "replace"), f"{path}/{found[0]}")
+            _case(archive.read(found[0]).decode("utf-8", "replace"), f"{path}/{found[0]}")
             if found
             else Case()
         )

@@ -65,8 +65,13 @@ def stage_name(name: str) -> str:
     try:
         return STAGE_NAMES[name.strip().lower()]
     except KeyError:
-        known = ", ".join(sorted(STAGE_NAMES))
-        raise UsageError(f"unknown stage {name!r}; the stages are: {known}") from None
+        raise UsageError(f"unknown stage {name!r}; {_known_names()}") from None
+
+
+def _known_names() -> str:
+    own = [stage.value for stage in Stage]
+    others = sorted(set(STAGE_NAMES) - set(own))
+    return f"the stages are: {', '.join(own)}; other names: {', '.join(others)}"
 
 
 def plan(starting: str | None = None, skip: str | Iterable[str] = ()) -> StagePlan:

@@ -212,6 +212,12 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _folder(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError
+    return value.strip() and value
+
+
 def _url(value: Any) -> str:
     text = _text(value).strip()
     if text and not text.startswith(("http://", "https://")):
@@ -285,7 +291,7 @@ _LIMITS: Final = "an object with time_s and stop_grace_s, in seconds"
 _ENVIRONMENT: Final = "an object of texts, by variable name"
 
 _CONFIG_KEYS: Final[Mapping[str, _Key]] = {
-    "workDir": _Key("work_dir", _text, "the path of the run's work folder"),
+    "workDir": _Key("work_dir", _folder, "the path of the run's work folder"),
     "wire": _Key("wire", _wire, "one of " + ", ".join(WIRES)),
     "server": _Key("server", _url, "the server's address, http://... or https://..."),
     "run": _Key("run", _text, "the run's id"),

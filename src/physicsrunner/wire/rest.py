@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote
 
+from physicsrunner.errors import UsageError
+
 DEFAULT_PORT: Final = 3011
 API: Final = "/api/v1"
 
@@ -20,8 +22,10 @@ UPLOADS: Final = f"{API}/uploads"
 
 
 def simulation(run: str) -> str:
-    """Return the path of one run."""
-    return f"{SIMULATIONS}/{run}"
+    """Return the path of one run; `UsageError` where none is named."""
+    if not run.strip():
+        raise UsageError("no run is named; expected its number or id")
+    return f"{SIMULATIONS}/{quote(run, safe='')}"
 
 
 def attempt(run: str, n: int) -> str:
