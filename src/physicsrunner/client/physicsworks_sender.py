@@ -134,6 +134,10 @@ class Sender:
             return SyncResult(file.offset, sealed=True)
         if file.offset != op.size:
             return SyncResult(file.offset, error="offset_mismatch")
+        if file.source is None and len(file.held) != op.size:
+            # Remembered from before a restart, and it is another file now: nobody has its bytes.
+            file.restart()
+            return SyncResult(0, error="digest_mismatch", detail="it is sent anew")
         wanted = (op.size, op.sha256 or "")
         if file.target != wanted:
             file.restart_chunks()
