@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from physicsrunner.cli.main import main
+from physicsrunner.cli.start import main
 
 if __name__ == "__main__":
     main()

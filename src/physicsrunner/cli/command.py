@@ -1,5 +1,5 @@
 """
-What every command has in common: ``--json``, ``--host``, ``--debug``, and where it writes.
+What every command has in common as click sees it: ``--json``, ``--host``, ``--debug``.
 
 Promises: a command gets one `Invocation` and never reads a setting or the environment itself.
 """
@@ -7,65 +7,37 @@ Promises: a command gets one `Invocation` and never reads a setting or the envir
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec
 
 import click
 
-from physicsrunner.cli.screen import Screen
-from physicsrunner.config import Settings, load, normal_url
-from physicsrunner.errors import NotAuthenticated
+from physicsrunner.cli.invocation import Invocation
 
-if TYPE_CHECKING:
-    from physicsrunner.client.client import Client
+__all__ = ["MINUTES", "Invocation", "make_command"]
 
 P = ParamSpec("P")
-_MEET_S: Final = 2.0
 
 
-@dataclass
-class Invocation:
-    """One call of a command: its common options, and what follows from them."""
+class _Minutes(click.ParamType):
+    """A time limit: more than 0, and a number that a clock can reach."""
 
-    as_json: bool
-    host: str | None
-    debug: bool
-    screen: Screen = field(init=False)
+    name = "minutes"
 
-    def __post_init__(self) -> None:
-        self.screen = Screen(as_json=self.as_json)
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            minutes = float(value)
+        except ValueError:
+            minutes = 0.0
+        if not 0.0 < minutes <= _LONGEST:
+            self.fail(f"{value!r}; expected minutes: more than 0, at most {_LONGEST}", param, ctx)
+        return minutes
 
-    @cached_property
-    def settings(self) -> Settings:
-        """The settings in force; what is wrong with their file is said once."""
-        settings = load()
-        for warning in settings.warnings:
-            self.screen.note(f"warning: {warning}")
-        return settings
 
-    @property
-    def server(self) -> str:
-        """The address of the server that this command talks to."""
-        return normal_url(self.host, "--host") if self.host else self.settings.server
-
-    @property
-    def token(self) -> str | None:
-        """The token for that server, where there is one."""
-        return self.settings.token_for(self.server)
-
-    def needed_token(self) -> str:
-        """Return the token for that server; `NotAuthenticated` where there is none."""
-        if not self.token:
-            raise NotAuthenticated(f"there is no token for {self.server}")
-        return self.token
-
-    def client(self) -> Client:
-        """Return a client of that server."""
-        from physicsrunner.client.client import Client
-
-        # A person who named a server that is not there wants to know soon.
-        return Client(self.server, self.token, meet_s=_MEET_S)
+_LONGEST: Final = 52_560_000  # a hundred years
+MINUTES: Final = _Minutes()
 
 
 def make_command(

@@ -27,7 +27,7 @@ from physicsrunner.runner.workdir import WorkFolder
 from physicsrunner.wire.codec import encode
 
 if TYPE_CHECKING:
-    from physicsrunner.cli.command import Invocation
+    from physicsrunner.cli.invocation import Invocation
     from physicsrunner.cli.screen import Progress
     from physicsrunner.runner.reporting import Progress as Told
     from physicsrunner.runner.result import RunResult
@@ -54,6 +54,22 @@ def carry_out_here(
             on_progress=on_progress,
             stop=stop,
         )
+
+
+def run_config(
+    call: Invocation,
+    config: Path,
+    *,
+    starting_stage: str | None = None,
+    skip_stages: str = "",
+    debug: bool = False,
+) -> int:
+    """Carry out the run of *config*, tell what became of it, and return the exit code."""
+    began = time.monotonic()
+    result = carry_out_here(
+        call, config, starting_stage=starting_stage, skip_stages=skip_stages, debug=debug
+    )
+    return tell(call, result, seconds_taken=time.monotonic() - began)
 
 
 @contextmanager

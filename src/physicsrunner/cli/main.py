@@ -4,18 +4,13 @@ The command line: ``physicsrunner``, the same as ``python -m physicsrunner``.
 Promises:
 
 - A command is loaded when it is called: ``--help`` and ``run`` start without the others.
-- This is the one door where errors become exit codes and words: ``error: ...``, what to do, and
-  no traceback without ``--debug``.
+- Every command is carried out behind `cli.door`, where errors become exit codes and words.
 - ``physicsrunner --configPath=...`` without a command means ``run``.
 """
 
 from __future__ import annotations
 
-import errno
 import importlib
-import json
-import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -25,8 +20,9 @@ from typing import Final
 import click
 
 from physicsrunner import __version__
+from physicsrunner.cli.door import INTERRUPTED, behind_door, tell
 from physicsrunner.core.exitcodes import EXIT_CODES
-from physicsrunner.errors import PhysicsRunnerError, ServerUnavailable, StorageFull, UsageError
+from physicsrunner.errors import UsageError
 
 #: Group -> command -> what it does. The module of a command is cli/NAME.py.
 COMMANDS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
@@ -42,6 +38,8 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "list": "List the runs.",
             "show": "Show one run; --follow it live.",
             "logs": "Print what a run writes; -f to follow.",
+            "results": "List the results of a run.",
+            "series": "Show the live series of a run.",
             "files": "List the files of a run.",
             "download": "Fetch the files of a run.",
         },
@@ -64,9 +62,6 @@ _EXAMPLES: Final = (
 _RUN_OPTIONS: Final = ("--configPath", "--config", "--startingStage", "--skipStages", "--debugMode")
 
 
-_LIBRARIES: Final = ("watchdog", "urllib3", "socketio", "engineio")
-_NO_SERVER: Final = "`physicsrunner up` starts a server here; --host URL names another one."
-_INTERRUPTED: Final = 130
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -104,7 +99,7 @@ class Commands(click.Group):
         with formatter.section("Examples"):
             formatter.write_dl(list(_EXAMPLES), col_max=45)
         with formatter.section("Exit codes"):
-            codes = {**EXIT_CODES, _INTERRUPTED: "interrupted: Ctrl-C"}
+            codes = {**EXIT_CODES, INTERRUPTED: "interrupted: Ctrl-C"}
             formatter.write_dl([(str(code).rjust(3), words) for code, words in codes.items()])
         formatter.write(
             "\n`physicsrunner COMMAND --help` explains a command; `--json` works on all of them.\n"
@@ -126,41 +121,22 @@ def carry_out(arguments: Sequence[str]) -> int:
     """Carry out the command line *arguments* and return the exit code."""
     given = _with_command(arguments)
     as_json, debug = "--json" in given, "--debug" in given
-    if not debug:
-        _quiet()
+    return behind_door(lambda: _click(given, as_json, debug), as_json=as_json, debug=debug)
+
+
+def _click(given: Sequence[str], as_json: bool, debug: bool) -> int:
+    """Let click carry it out; its own errors become ours."""
     try:
         code = cli.main(args=given, prog_name="physicsrunner", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"`{context.command_path} --help` shows what it takes." if context else None
-        return _tell(UsageError(error.format_message()), hint, as_json=as_json, debug=debug)
-    except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("interrupted\n")
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`). Nothing more to say, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except ServerUnavailable as error:
-        return _tell(_plainly(error), _NO_SERVER, as_json=as_json, debug=debug)
-    except PhysicsRunnerError as error:
-        return _tell(error, as_json=as_json, debug=debug)
-    except OSError as error:
-        return _tell(_of_system(error), as_json=as_json, debug=debug)
-    except Exception as error:
-        if debug:
-            raise
-        text = f"unexpected {type(error).__name__}: {error}; --debug shows where"
-        return _tell(PhysicsRunnerError(text), as_json=as_json, debug=debug)
-
-
-def _quiet() -> None:
-    """Keep warnings of libraries off the terminal; what matters to a person is said in words."""
-    for name in _LIBRARIES:
-        logging.getLogger(name).addHandler(logging.NullHandler())
+        return tell(UsageError(error.format_message()), hint, as_json=as_json, debug=debug)
 
 
 def _with_command(arguments: Sequence[str]) -> list[str]:
@@ -168,40 +144,6 @@ def _with_command(arguments: Sequence[str]) -> list[str]:
     if given and given[0].split("=")[0] in _RUN_OPTIONS:
         return ["run", *given]
     return given or ["--help"]
-
-
-def _plainly(error: ServerUnavailable) -> ServerUnavailable:
-    """Leave out what a library says of a connection that was never made."""
-    return ServerUnavailable(str(error).partition(" (")[0]) if "(" in str(error) else error
-
-
-def _of_system(error: OSError) -> PhysicsRunnerError:
-    where = f"{error.filename}: " if error.filename else ""
-    text = f"{where}{error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull(text)
-    return UsageError(text)
-
-
-def _tell(error: PhysicsRunnerError, hint: str | None = None, *, as_json: bool, debug: bool) -> int:
-    if debug:
-        import traceback
-
-        traceback.print_exc()
-    hint = hint or error.what_to_do
-    text = str(error) or type(error).__name__
-    if as_json:
-        problem = {
-            "error": text,
-            "code": error.code,
-            "retryable": error.retryable,
-            "what_to_do": hint,
-            "exit_code": error.exit_code,
-        }
-        sys.stderr.write(json.dumps(problem) + "\n")
-    else:
-        sys.stderr.write(f"error: {text}\n  {hint}\n")
-    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
-from physicsrunner.cli.command import Invocation, make_command
+from physicsrunner.cli.command import MINUTES, Invocation, make_command
 from physicsrunner.errors import UsageError
 
 
@@ -28,7 +27,7 @@ from physicsrunner.errors import UsageError
     help="The run's folder; default: a new one below ./runs. A run in it that was cut off goes on.",
 )
 @click.option("--name", help="What to call the run; default: the case's name.")
-@click.option("--timeout", type=click.FloatRange(min=0.0, min_open=True), help="Limit in minutes.")
+@click.option("--timeout", type=MINUTES, help="Time limit, in minutes.")
 @click.option(
     "--configPath",
     "--config",
@@ -60,7 +59,7 @@ def command(
     server does not answer, the run goes on all the same and `physicsrunner sync` delivers it later.
     Ctrl-C asks main.py to stop, a second one ends it at once.
     """
-    from physicsrunner.cli.local import carry_out_here, tell
+    from physicsrunner.cli.local import run_config
 
     if (case is None) == (config is None):
         raise UsageError("give a case folder, or --configPath FILE")
@@ -69,11 +68,9 @@ def command(
     elif parameters or work_dir or name or timeout or call.host:
         raise UsageError("with --configPath everything else stands in that file")
     assert config is not None  # noqa: S101 -- one of the two was given
-    began = time.monotonic()
-    result = carry_out_here(
+    return run_config(
         call, config, starting_stage=starting_stage, skip_stages=skip_stages, debug=debug_mode
     )
-    return tell(call, result, seconds_taken=time.monotonic() - began)
 
 
 def _prepared(
