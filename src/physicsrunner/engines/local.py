@@ -127,7 +127,8 @@ class LocalEngine:
         """
         process, control = _parse(native_id)
         tag = _read(control / "tag")
-        if tag:
+        # Finding processes reads the environment of all there are: once is enough after the end.
+        if tag and is_alive(process):
             self._kill_all_but_shim(process, tag)
         if is_alive(process) and not wait_ended(process, 1.0, self._sleep):
             signal_group(process, signal.SIGKILL)

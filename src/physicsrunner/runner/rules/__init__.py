@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
+from pkgutil import get_data
 from typing import Any
 
 from physicsrunner.core.series_format import rule_set_from_text, rule_sets
@@ -22,11 +22,13 @@ NAMES = ("openfoam", "lammps", "calculix", "gromacs", "generic")
 @cache
 def packaged() -> tuple[RuleSet, ...]:
     """Return the rule sets of all known solvers, and the generic one last."""
-    folder = files(__name__)
-    return tuple(
-        rule_set_from_text((folder / f"{name}.yaml").read_text("utf-8"), f"{name}.yaml")
-        for name in NAMES
-    )
+    return tuple(rule_set_from_text(_text(name), f"{name}.yaml") for name in NAMES)
+
+
+def _text(name: str) -> str:
+    # Not importlib.resources, which loads modules for what is a file beside this one.
+    data = get_data(__name__, f"{name}.yaml")
+    return (data or b"").decode("utf-8")
 
 
 def rules_for(series: Sequence[Any], source: str) -> tuple[RuleSet, ...]:
