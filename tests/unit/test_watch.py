@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,3 +185,38 @@ def test_network_file_systems(tmp_path: Path, path: str, expected: bool) -> None
 def test_no_list_of_mounts(tmp_path: Path) -> None:
     """Where the kernel has no list, the folder counts as local."""
     assert not is_network(tmp_path, tmp_path / "missing")
+
+
+_IN_HASTE = """
+import pathlib, sys, threading
+from physicsrunner.runner.watch import FolderWatch
+root = pathlib.Path(sys.argv[1])
+ended = threading.Event()
+def busy():
+    number = 0
+    while not ended.is_set() and number < 500:
+        folder = root / f"{number % 50}" / f"{number}"
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("x")
+        number += 1
+thread = threading.Thread(target=busy)
+thread.start()
+for _ in range(8):
+    watch = FolderWatch(root, lambda paths: None)
+    watch.start()
+    watch.close()
+ended.set()
+thread.join()
+"""
+
+
+def test_a_short_watch_is_silent(tmp_path: Path) -> None:
+    """Closed at once, among folders that appear: nothing reaches the user's standard error."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_HASTE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -121,7 +121,8 @@ def _report(attempt: Attempt, uplink: Uplink, timeout: float) -> ReportAnswer | 
             progress=100.0 if outcome.state is RunState.COMPLETED else None,
             exit_code=outcome.exit_code,
             error=error,
-            results=list(attempt.results),
+            # Not an empty list: that would take away what main.py reported by itself.
+            results=list(attempt.results) or None,
             time=outcome.time,
         )
     )

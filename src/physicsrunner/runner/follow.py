@@ -40,8 +40,6 @@ _HOPELESS_BYTES: Final = 64 * 1024 * 1024  # a log without any solver until here
 _QUIET_S: Final = 1.0  # so long a line without end is taken for what it will be
 _LOOKUP_BYTES: Final = 256 * 1024
 
-_log = logging.getLogger(__name__)
-
 
 class Follower:
     """
@@ -61,6 +59,8 @@ class Follower:
         The time, POSIX seconds.
     background
         False: `touch` does the work itself and there is no thread (tests).
+    log
+        Where to tell what could not be done; None: this module's.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Follower:
         on_points: Callable[[Sequence[Point]], None] | None = None,
         now: Callable[[], float],
         background: bool = True,
+        log: logging.Logger | None = None,
     ) -> None:
         self._folder = folder
         self._on_status = on_status
@@ -79,7 +80,8 @@ class Follower:
         self._now = now
         self._background = background
         self._choice = Choice(rules)
-        self._book = Book(folder, self._choice)
+        self._log = log or logging.getLogger(__name__)
+        self._book = Book(folder, self._choice, self._log)
         self._state_tail = Tail(folder.root / STATE)
         self._state = StateParser()
         self._state_changed_at = 0.0
@@ -135,7 +137,7 @@ class Follower:
                 self._work(touched, final=False)
             except Exception:
                 # Following is a convenience for people: its fault must never end the run.
-                _log.exception("following %s failed; it goes on", self._folder.root)
+                self._log.exception("following %s failed; it goes on", self._folder.root)
 
     def _work(self, touched: Collection[Path], *, final: bool) -> None:
         with self._working:
@@ -220,7 +222,9 @@ class Follower:
             return None
         if len(self._book.files) >= _MOST_FILES:
             if not self._warned:
-                _log.warning("%d files are followed for series; no more than these", _MOST_FILES)
+                self._log.warning(
+                    "%d files are followed for series; no more than these", _MOST_FILES
+                )
                 self._warned = True
             return None
         followed = self._book.files[relative] = Followed(relative, Tail(path), readers)

@@ -26,8 +26,6 @@ _VERSION: Final = 1
 _EVERY_S: Final = 0.5
 _MOST_SERIES: Final = 1_000
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass
 class Followed:
@@ -41,10 +39,11 @@ class Followed:
 class Book:
     """The files that are followed in one work folder, and the points found."""
 
-    def __init__(self, folder: WorkFolder, choice: Choice) -> None:
+    def __init__(self, folder: WorkFolder, choice: Choice, log: logging.Logger) -> None:
         self.files: dict[str, Followed] = {}
         self._folder = folder
         self._choice = choice
+        self._log = log
         self._path = folder.control / "follow.json"
         self._size = 0  # of series.jsonl
         self._waiting = b""  # lines that the disk did not take
@@ -106,7 +105,7 @@ class Book:
             temporary.write_text(json.dumps(book, separators=(",", ":")), "utf-8")
             temporary.replace(self._path)
         except OSError as error:
-            _log.warning("%s cannot be written: %s", self._path, error)
+            self._log.warning("%s cannot be written: %s", self._path, error)
             return
         self.changed, self._saved_at = False, now
 
@@ -133,7 +132,7 @@ class Book:
                     os.ftruncate(file.fileno(), self._size)
                     raise
         except OSError as error:
-            _log.warning("%s cannot be written, points wait: %s", path, error)
+            self._log.warning("%s cannot be written, points wait: %s", path, error)
             return
         self._size += len(self._waiting)
         self._waiting = b""
@@ -153,7 +152,7 @@ class Book:
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            _log.warning("%s is of no use, logs are read anew: %s", self._path, error)
+            self._log.warning("%s is of no use, logs are read anew: %s", self._path, error)
             self.files, self._owners, self._size = {}, {}, 0
         if size > self._size:
             os.truncate(path, self._size)

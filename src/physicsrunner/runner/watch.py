@@ -21,6 +21,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -41,7 +42,13 @@ from watchdog.observers import Observer
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
 
-_log = logging.getLogger(__name__)
+# When it is stopped in the middle of an event, and when a folder appears while it sets up, watchdog
+# speaks to the user of what is no fault and costs no event.
+_INACTIVE: Final = "called when the thread is inactive"
+logging.getLogger("watchdog.observers.inotify").addFilter(
+    lambda record: _INACTIVE not in record.getMessage()
+)
+warnings.filterwarnings("ignore", "Callback with id ", RuntimeWarning, r"watchdog\.")
 
 #: Opening, reading and closing are none of ours: without this the kernel's queue overflows.
 EVENTS: Final[list[type[FileSystemEvent]]] = [
@@ -75,6 +82,8 @@ class FolderWatch:
         Called with the touched paths, or with ``{root}`` for "look at everything".
     coalesce_s, scan_s, poll_s
         Seconds: see the module's promises.
+    log
+        Where to tell what could not be done; None: this module's.
     """
 
     def __init__(
@@ -86,6 +95,7 @@ class FolderWatch:
         scan_s: float = 5.0,
         poll_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        log: logging.Logger | None = None,
     ) -> None:
         self._root = root
         self._on_change = on_change
@@ -93,6 +103,7 @@ class FolderWatch:
         self._scan_s = scan_s
         self._poll_s = poll_s
         self._clock = clock
+        self._log = log or logging.getLogger(__name__)
         self._changed = threading.Condition()
         self._touched: set[str] = set()
         self._events = 0
@@ -135,7 +146,9 @@ class FolderWatch:
             )
             observer.start()
         except OSError as error:  # no instance or no watch left (fs.inotify.max_user_*)
-            _log.warning("no file events (%s): looking every %.0f s instead", error, self._poll_s)
+            self._log.warning(
+                "no file events (%s): looking every %.0f s instead", error, self._poll_s
+            )
             if observer is not None and observer.is_alive():
                 observer.stop()
                 observer.join()
@@ -181,7 +194,7 @@ class FolderWatch:
             self._on_change(paths)
         except Exception:
             # One bad report must not end all reports: the next scan repeats it.
-            _log.exception("a change below %s was not taken", self._root)
+            self._log.exception("a change below %s was not taken", self._root)
 
 
 class _Handler(FileSystemEventHandler):

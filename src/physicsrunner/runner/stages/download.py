@@ -61,7 +61,13 @@ def read_case(attempt: Attempt) -> None:
                 text = path.read_text("utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from error
-            attempt.case = parse_case(text, str(path))
+            case = parse_case(text, str(path))
+            if case.series:
+                # A wrong rule is said now, not when the run has gone by unfollowed.
+                from physicsrunner.runner.rules import rules_for
+
+                rules_for(case.series, str(path))
+            attempt.case = case
             return
 
 

@@ -77,7 +77,6 @@ class Watchers:
 
     def start(self) -> None:
         """Start following, and sending where there is a server."""
-        self._watch_folder()
         self._starting = threading.Thread(target=self._start_following, name="watch-start")
         self._starting.start()
 
@@ -114,6 +113,7 @@ class Watchers:
     def _start_following(self) -> None:
         attempt = self._attempt
         try:
+            self._watch_folder()
             if attempt.uplink is not None and attempt.grant is not None and attempt.plan.upload:
                 self.sync = self._make_sync()
                 self._send()
@@ -130,7 +130,7 @@ class Watchers:
     def _watch_folder(self) -> None:
         from physicsrunner.runner.watch import FolderWatch
 
-        self._watch = FolderWatch(self._attempt.folder.root, self._changed)
+        self._watch = FolderWatch(self._attempt.folder.root, self._changed, log=self._attempt.log)
         self._watch.start()
 
     def _follow_once_there_is_something(self) -> None:
@@ -151,6 +151,7 @@ class Watchers:
             rules=_rules(attempt),
             on_status=self._status,
             now=attempt.clock.now,
+            log=attempt.log,
         )
         self._follower = follower
         follower.touch({attempt.folder.root})
