@@ -351,3 +351,14 @@ def test_fetch_goes_on(scripted: Scripted, uplink_of: Callable[..., NativeUplink
         scripted.answer = answer
         with uplink_of(scripted.url, "t").fetch("/file", offset=1000) as pieces:
             assert b"".join(pieces) == content[1000:]
+
+
+def test_why_nobody_answers_is_short_and_human(http_of: Callable[..., Http]) -> None:
+    """A warning of a run says what a person can do something about, not what a library did."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(errors.ServerUnavailable) as caught:
+        http_of(f"http://127.0.0.1:{port}").request("GET", "/x")
+    assert str(caught.value) == f"http://127.0.0.1:{port}: no answer (connection refused)"
+    with pytest.raises(errors.ServerUnavailable, match=r"no answer \(the host's name is not known"):
+        http_of("http://no-such-host.invalid").request("GET", "/x")

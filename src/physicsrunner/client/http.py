@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import email.utils
 import json as jsonlib
+import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -189,7 +191,7 @@ class Http:
 
     def _unavailable(self, error: BaseException) -> PhysicsRunnerError:
         kind = "timed out" if isinstance(error, requests.Timeout) else "no answer"
-        return ServerUnavailable(f"{self.base}: {kind} ({_short(error)})")
+        return ServerUnavailable(f"{self.base}: {kind} ({short(error)})")
 
 
 def error_of(status: int, body: bytes, headers: Mapping[str, str]) -> PhysicsRunnerError:
@@ -232,9 +234,29 @@ def _problem(body: bytes) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _short(error: BaseException) -> str:
-    text = str(getattr(error, "reason", "") or error)
-    return text[:200] or type(error).__name__
+def short(error: BaseException) -> str:
+    """Return why nobody answered, as a person would say it: no addresses of objects, no paths."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {cause.reason or cause.strerror or cause}"
+        if isinstance(cause, socket.gaierror):
+            return "the host's name is not known"
+        if isinstance(cause, OSError) and cause.errno and cause.strerror:
+            return cause.strerror.lower()
+    return "the line was cut" if not isinstance(error, requests.Timeout) else "no answer in time"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Iterate over what *error* came from, wherever requests and urllib3 put that."""
+    seen: set[int] = set()
+    left: list[Any] = [error]
+    while left:
+        found = left.pop()
+        if isinstance(found, BaseException) and id(found) not in seen:
+            seen.add(id(found))
+            yield found
+            left += [*found.args, getattr(found, "reason", None)]
+            left += [found.__cause__, found.__context__]
 
 
 def _by_code() -> dict[str, type[PhysicsRunnerError]]:

@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from physicsrunner.client.http import short
 from physicsrunner.errors import (
     Conflict,
     InvalidRequest,
@@ -164,7 +165,7 @@ def _line(host: str) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.SSLError as error:
-        raise Unanswered(f"{host}: no secure connection ({error})", taken=False) from None
+        raise Unanswered(f"{host}: no secure connection ({short(error)})", taken=False) from None
     except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema):
         raise InvalidRequest(f"{host} is not the address of a server") from None
     except requests.exceptions.RequestException as error:
