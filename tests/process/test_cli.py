@@ -145,6 +145,8 @@ def test_a_case_from_submit_to_download(
     for words in ("run 1: plate", "completed, 100 %", "width", "2.5", "t_max", "273.15", "K"):
         assert words in shown
     assert cli("show", run["id"], "--json").json["results"][0]["value"] == 273.15
+    assert "t_max   273.15  K" in cli("results", "1").stdout
+    assert cli("results", "1", "--json").json["data"][0]["value"] == 273.15
     log = "".join(f"step {step}\n" for step in range(1, 21))
     assert cli("logs", "1").stdout == log
     assert "".join(str(line["text"]) for line in json_lines(cli("logs", "1", "--json"))) == log

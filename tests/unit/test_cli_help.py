@@ -45,6 +45,16 @@ def test_help_shows_everything_on_one_page(
     assert len(out.splitlines()) < 60
 
 
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "1e300", "soon"])
+def test_a_time_limit_is_a_number_of_minutes(
+    capsys: pytest.CaptureFixture[str], minutes: str
+) -> None:
+    """What no clock can reach is a mistake, not a run without a limit."""
+    code, _, err = run(capsys, "run", "case", "--timeout", minutes)
+    assert code == 2
+    assert "expected minutes: more than 0" in err
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_help_and_the_common_options(
     capsys: pytest.CaptureFixture[str], name: str

@@ -64,5 +64,6 @@ def _token(path: Path | None) -> str:
         token = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     token = token.strip()
     if not token or len(token.split()) != 1:
-        raise UsageError("there is no token in it; expected one word of letters, digits and dots")
+        where = "standard input" if path is None or str(path) == "-" else str(path)
+        raise UsageError(f"there is no token in {where}; expected one word, as in DATA/admin.token")
     return str(token)

@@ -63,17 +63,21 @@ def show(call: Invocation, run: dict[str, Any]) -> None:
         screen.text()
         rows = [["  " + name, number(value)] for name, value in parameters.items()]
         screen.table([Column("  PARAMETER"), Column("VALUE", shrink=True)], rows)
-    show_results(call, run.get("results") or [])
+    results = run.get("results") or []
+    if results:
+        screen.text()
+        result_table(call, results, indent="  ")
 
 
-def show_results(call: Invocation, results: list[dict[str, Any]]) -> None:
+def result_table(call: Invocation, results: list[dict[str, Any]], *, indent: str = "") -> None:
     """Write results as a table."""
-    if not results:
-        return
-    call.screen.text()
     rows = [
-        ["  " + str(item["name"]), number(item["value"]), item.get("unit") or ""]
+        [indent + str(item["name"]), number(item["value"]), item.get("unit") or ""]
         for item in results
     ]
-    columns = [Column("  RESULT", shrink=True), Column("VALUE", shrink=True), Column("UNIT")]
+    columns = [
+        Column(indent + "RESULT", shrink=True),
+        Column("VALUE", shrink=True),
+        Column("UNIT"),
+    ]
     call.screen.table(columns, rows)
