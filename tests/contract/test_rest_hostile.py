@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,8 +15,14 @@ import requests
 
 from physicsrunner.errors import BadFrame
 from physicsrunner.server import downloads
+from physicsrunner.server.bodies import StrictJson
+from physicsrunner.server.hub import Hub
 from physicsrunner.server.intake import manifest
+from physicsrunner.server.live import Live
+from physicsrunner.server.metrics import Metrics
+from physicsrunner.service.services import build
 from physicsrunner.wire import rest
+from physicsrunner.wire.live import Event
 from tests.contract.rest_server import RestServer, rest_server
 
 DATA = "outputs/data_files/u.vtu"
@@ -156,3 +164,45 @@ def _at_once(work: Callable[[], None], count: int) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
+
+
+def test_live_events_are_strict_json() -> None:
+    """What goes over socket.io has no NaN in it: browsers would drop the connection."""
+    text = StrictJson.dumps(["event", {"y": [float("nan"), 1.5], "z": float("-inf")}])
+    assert json.loads(text, parse_constant=pytest.fail) == [
+        "event",
+        {"y": ["NaN", 1.5], "z": "-Infinity"},
+    ]
+
+
+def test_the_feed_survives_an_event_that_cannot_be_sent(tmp_path: Path) -> None:
+    """One event that fails is not the end of the feed, and closing it twice is no error."""
+    services = build(tmp_path, now=lambda: 1e9)
+    told: list[str] = []
+
+    async def emit(_name: str, envelope: dict[str, Any], **_: Any) -> None:
+        if envelope["type"] == "bad":
+            raise TypeError("cannot be sent")
+        told.append(envelope["type"])
+
+    async def story() -> None:
+        feed = Live(services, Metrics())
+        feed._rooms["all"] = {"somebody"}
+        feed.server.emit = emit
+        hub = Hub(asyncio.get_running_loop())
+        feed.attach(hub)
+        task = asyncio.create_task(feed.run())
+        hub.publish([Event(kind, None, None, None, 1e9) for kind in ("bad", "good")])
+        await asyncio.wait_for(_until(lambda: bool(told)), 10)
+        task.cancel()
+        await feed.close()
+        await feed.close()
+
+    asyncio.run(story())
+    services.close()
+    assert told == ["good"]
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)

@@ -21,6 +21,7 @@ from anyio import to_thread
 
 from physicsrunner.core.permissions import Scope
 from physicsrunner.errors import InvalidRequest, NotAllowed, PhysicsRunnerError
+from physicsrunner.server.bodies import StrictJson
 from physicsrunner.server.hub import Hub
 from physicsrunner.server.metrics import Metrics
 from physicsrunner.server.problems import problem
@@ -51,6 +52,7 @@ class Live:
             ping_timeout=20,
             max_http_buffer_size=64 * 1024,
             http_compression=False,
+            json=StrictJson,
         )
         self.server.on("connect", self._connect)
         self.server.on("disconnect", self._disconnect)
@@ -59,6 +61,7 @@ class Live:
         self._viewers: dict[str, Identity] = {}
         self._rooms: dict[str, set[str]] = {}
         self._events: asyncio.Queue[Sequence[Event]] = asyncio.Queue()
+        self._closed = False
         self._delivered = 0  # the highest id that went out to the rooms
 
     def attach(self, hub: Hub) -> None:
@@ -69,11 +72,18 @@ class Live:
         """Deliver events to their rooms until cancelled."""
         while True:
             for event in await self._events.get():
-                await self._deliver(event)
+                try:
+                    await self._deliver(event)
+                except Exception:
+                    # Without this task nobody would ever hear of anything again.
+                    _LOG.exception("viewers were not told of %s", event.type)
             await self._drop_slow()
 
     async def close(self) -> None:
-        """Send every viewer away."""
+        """Send every viewer away; again is nothing."""
+        if self._closed:
+            return
+        self._closed = True  # the library's own shutdown fails when it is called twice
         for sid in list(self._viewers):
             await self._drop(sid)
         await self.server.shutdown()
