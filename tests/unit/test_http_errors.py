@@ -18,9 +18,10 @@ from physicsrunner.client.body import FileSlice
 from physicsrunner.client.http import Http, error_of, retry_after
 from physicsrunner.client.native import NativeUplink
 from physicsrunner.client.uplink import Outgoing
+from physicsrunner.core.state import RunState
 from physicsrunner.server.decoding import decoder
 from physicsrunner.wire.frames import FrameDecoder
-from physicsrunner.wire.messages import SyncOp
+from physicsrunner.wire.messages import Report, SyncOp
 
 Answer = tuple[int, dict[str, str], bytes]
 RUN = "3f2b8c1e-0000-4000-8000-000000000001"
@@ -362,3 +363,53 @@ def test_why_nobody_answers_is_short_and_human(http_of: Callable[..., Http]) -> 
     assert str(caught.value) == f"http://127.0.0.1:{port}: no answer (connection refused)"
     with pytest.raises(errors.ServerUnavailable, match=r"no answer \(the host's name is not known"):
         http_of("http://no-such-host.invalid").request("GET", "/x")
+
+
+def test_a_netrc_does_not_replace_the_token(
+    scripted: Scripted,
+    http_of: Callable[..., Http],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A password that the user keeps for other programs is never sent in place of our token."""
+    (tmp_path / "netrc").write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    http_of(scripted.url, "ours").request("GET", "/x")
+    assert scripted.asked[0][2]["authorization"] == "Bearer ours"
+
+
+def test_files_go_through_a_proxy(
+    scripted: Scripted,
+    uplink_of: Callable[..., NativeUplink],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file reaches a server that lies behind an HTTP proxy."""
+    monkeypatch.setenv("http_proxy", scripted.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    scripted.answer = lambda *_: (200, {}, b'{"results": [{"offset": 3}]}')
+    file = tmp_path / "u.dat"
+    file.write_bytes(b"abc")
+    op = SyncOp(RUN, 1, "outputs/u.dat", "append", offset=0, length=3)
+    assert uplink_of("http://far.example:3011", "t").send([Outgoing(op, source=file)])
+    assert scripted.asked[0][1] == "http://far.example:3011/api/v1/sync"
+    assert scripted.asked[0][3].endswith(b"abc")
+
+
+def test_numbers_that_are_none_are_left_out_of_reports(
+    scripted: Scripted, uplink_of: Callable[..., NativeUplink]
+) -> None:
+    """A progress that is not a number holds up no report."""
+    scripted.answer = lambda *_: (200, {}, b"[]")
+    report = Report(RUN, 1, RunState.RUNNING, progress=float("nan"), eta_s=float("inf"), label="a")
+    uplink_of(scripted.url, "t").report([report])
+    sent = json.loads(scripted.asked[0][3])["reports"][0]
+    assert sent == {"run": RUN, "attempt": 1, "state": "running", "label": "a"}
+
+
+def test_what_json_cannot_say_is_final(scripted: Scripted, http_of: Callable[..., Http]) -> None:
+    """A parameter that is no number is the caller's to mend, and not tried for ever."""
+    with pytest.raises(errors.InvalidRequest):
+        http_of(scripted.url, "t").request("POST", "/x", json={"a": float("nan")})
+    assert scripted.asked == []

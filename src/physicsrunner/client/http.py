@@ -80,6 +80,11 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        return manager
+
     def close(self) -> None:
         # urllib3 leaves it to the garbage collector, and whoever keeps an error keeps its pool.
         for key in list(self.poolmanager.pools.keys()):
@@ -87,6 +92,10 @@ class _Adapter(HTTPAdapter):
             if pool is not None:
                 pool.close()
         super().close()
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 class Http:
@@ -105,6 +114,8 @@ class Http:
         self.base = base.rstrip("/")
         self.token = token
         self._session = requests.Session()
+        # Or a ~/.netrc would put its password in the place of our token.
+        self._session.auth = _as_it_is
         adapter = _Adapter(pool_connections=4, pool_maxsize=_CONNECTIONS, max_retries=0)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
@@ -162,6 +173,8 @@ class Http:
             )
             if response.status_code >= 400:
                 _ = response.content
+        except requests.exceptions.InvalidJSONError as error:
+            raise errors.InvalidRequest(f"this cannot be said in JSON: {error}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unavailable(error) from error
         if response.status_code >= 400:

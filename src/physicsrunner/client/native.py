@@ -11,10 +11,12 @@ Promises those of `client.uplink.Uplink`, and:
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -135,7 +137,7 @@ class NativeUplink:
 
     def report(self, reports: Sequence[Report]) -> Sequence[ReportAnswer]:
         """Report what became of attempts."""
-        body = {"reports": encode(list(reports))}
+        body = {"reports": [encode(_finite(report)) for report in reports]}
         answer = self._value("POST", rest.REPORTS, json=body)
         return [decode(ReportAnswer, item) for item in _data(answer)]
 
@@ -304,6 +306,20 @@ def _part(item: Outgoing) -> Buffer | FileSlice | None:
     if item.source is None or item.op.offset is None:
         raise InvalidRequest(f"{item.op.op} of {item.op.path} has no bytes and no source")
     return FileSlice(item.source, item.op.offset, item.op.length)
+
+
+def _finite(report: Report) -> Report:
+    """Leave out numbers that JSON has no word for: a percentage that is none says nothing."""
+    return replace(
+        report,
+        progress=_number(report.progress),
+        eta_s=_number(report.eta_s),
+        time=_number(report.time),
+    )
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _past(pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:
