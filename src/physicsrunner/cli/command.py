@@ -14,30 +14,28 @@ import click
 
 from physicsrunner.cli.invocation import Invocation
 
-__all__ = ["MINUTES", "Invocation", "make_command"]
+__all__ = ["Invocation", "make_command", "time_limit"]
 
 P = ParamSpec("P")
 
 
-class _Minutes(click.ParamType):
-    """A time limit: more than 0, and a number that a clock can reach."""
-
-    name = "minutes"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            minutes = float(value)
-        except ValueError:
-            minutes = 0.0
-        if not 0.0 < minutes <= _LONGEST:
-            self.fail(f"{value!r}; expected minutes: more than 0, at most {_LONGEST}", param, ctx)
-        return minutes
+_LONGEST: Final = 52_560_000  # minutes: a hundred years
 
 
-_LONGEST: Final = 52_560_000  # a hundred years
-MINUTES: Final = _Minutes()
+def _minutes(
+    ctx: click.Context,  # noqa: ARG001 -- click's signature
+    param: click.Parameter,  # noqa: ARG001
+    value: float | None,
+) -> float | None:
+    if value is not None and not 0.0 < value <= _LONGEST:  # false for nan, too
+        raise click.BadParameter(f"{value}; expected minutes: more than 0, at most {_LONGEST}")
+    return value
+
+
+#: The time limit of a run, as an option.
+time_limit = click.option(
+    "--timeout", type=float, metavar="MINUTES", callback=_minutes, help="Time limit of main.py."
+)
 
 
 def make_command(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from physicsrunner.cli.command import MINUTES, Invocation, make_command
+from physicsrunner.cli.command import Invocation, make_command, time_limit
 from physicsrunner.errors import UsageError
 
 
@@ -27,7 +27,7 @@ from physicsrunner.errors import UsageError
     help="The run's folder; default: a new one below ./runs. A run in it that was cut off goes on.",
 )
 @click.option("--name", help="What to call the run; default: the case's name.")
-@click.option("--timeout", type=MINUTES, help="Time limit, in minutes.")
+@time_limit
 @click.option(
     "--configPath",
     "--config",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from physicsrunner.cli.command import MINUTES, Invocation, make_command
+from physicsrunner.cli.command import Invocation, make_command, time_limit
 
 
 @make_command("submit")
@@ -21,7 +21,7 @@ from physicsrunner.cli.command import MINUTES, Invocation, make_command
 )
 @click.option("--name", help="What to call the run; default: the case's name.")
 @click.option("--tag", "tags", multiple=True, help="A word to find it by.")
-@click.option("--timeout", type=MINUTES, help="Time limit, in minutes.")
+@time_limit
 @click.option("-f", "--follow", is_flag=True, help="Stay and show it live, until it has ended.")
 def command(
     call: Invocation,
