@@ -33,29 +33,29 @@ WIRES: Final = (NATIVE, PHYSICSWORKS, OFFLINE)
 class RunnerConfig:
     """config.json: one attempt of one run, and where its server is. See docs/configuration.md."""
 
-    work_dir: str
+    work_dir: str  #: inputs, outputs and journal of the run; made when it is not there
     wire: str = OFFLINE  #: native, physicsworks or offline
     # native wire
-    server: str | None = None
-    run: str | None = None
-    attempt: int = 1
-    token: str | None = field(default=None, repr=False)
+    server: str | None = None  #: the native wire
+    run: str | None = None  #: its id at the server
+    attempt: int = 1  #: which try of the run this is
+    token: str | None = field(default=None, repr=False)  #: shown to the server
     # PhysicsWorks wire
     host: str | None = None  #: ends with ``/``
-    project: str | None = None
-    simulation: str | None = None
-    job: str | None = None
-    owner: str | None = None
+    project: str | None = None  #: the PhysicsWorks wire
+    simulation: str | None = None  #: the PhysicsWorks wire
+    job: str | None = None  #: the PhysicsWorks wire
+    owner: str | None = None  #: the PhysicsWorks wire
     resource: Mapping[str, Any] | None = None  #: ``{id, name}`` of the run, once it is known
     abort: bool = False  #: asks the runner to stop the run
     # what is run
-    scripts_archive: str | None = None
-    inputs_archive: str | None = None
-    main_script: str | None = None
-    name: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    limits: Limits | None = None
+    scripts_archive: str | None = None  #: in the work folder or beside this file; for `scripts/`
+    inputs_archive: str | None = None  #: the same, for `inputs/`
+    main_script: str | None = None  #: what is run instead of main.py
+    name: str | None = None  #: what people call the run
+    parameters: Mapping[str, Any] = field(default_factory=dict)  #: what `solver.input` returns
+    environment: Mapping[str, str] = field(default_factory=dict)  #: more variables for main.py
+    limits: Limits | None = None  #: `time_s` of main.py; `stop_grace_s`: see runner.md
     deliver_timeout_s: float | None = None  #: longest wait for the last upload without contact
     path: str | None = None  #: the file that this was read from
 
@@ -64,15 +64,15 @@ class RunnerConfig:
 class Case:
     """case.yaml: what a case folder says of itself. Every key is optional."""
 
-    name: str | None = None
-    description: str | None = None
+    name: str | None = None  #: default: the folder's name
+    description: str | None = None  #: for people
     parameters: Mapping[str, Any] = field(default_factory=dict)  #: default values
     inputs: tuple[str, ...] = ()  #: files to send along, relative to the case folder
-    series: tuple[Any, ...] = ()  #: rules for live series (`core.series`)
-    limits: Limits | None = None
+    series: tuple[Any, ...] = ()  #: rules for live series: series.md
+    limits: Limits | None = None  #: `time_s` of main.py; `stop_grace_s`: see runner.md
     downloadable: Any = None  #: what goes into the zip for people
     render: tuple[Mapping[str, Any], ...] = ()  #: pictures to make of .vtu and .vtp files
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)  #: more variables for main.py
 
 
 @dataclass(frozen=True)
