@@ -17,6 +17,7 @@ import pytest
 from physicsrunner.core.run import NewRun
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import InvalidRequest, ServerUnavailable
+from physicsrunner.server.bodies import dumps
 from physicsrunner.wire import live
 from physicsrunner.wire.messages import LeaseGrant, Report, SyncOp
 from tests.contract.service_house import (
@@ -283,3 +284,56 @@ def test_seal_is_seal(house: House) -> None:
     grant, bearer = house.claimed()
     found = house.sync(bearer, [replace(seal(grant, DATA, b""), size=10**30)])
     assert errors(found) == ["offset_mismatch"]
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        {"environment_variables": ["a"]},
+        {"environment_variables": "a=1"},
+        {"environment_variables": 5},
+        {"environment_variables": {"a=b": "1"}},
+        {"environment_variables": {"": "1"}},
+        {"environment_variables": {"A": "nul\0"}},
+        {"environment_variables": {"A": {"b": 1}}},
+        {"labels": 5},
+        {"labels": "gpu"},
+        {"labels": [["a"]]},
+        {"resources": 5},
+        {"resources": [1]},
+        {"resources": {"cpu_cores": "many"}},
+        {"resources": {"memory_gb": math.nan}},
+        {"resources": {"memory_gb": math.inf}},
+        {"resources": {"gpu_count": 10**30}},
+        {"priority": {}},
+        {"priority": []},
+        {"priority": 7},
+        {"on_lost_contact": []},
+        {"timeout_minutes": math.nan},
+        {"timeout_minutes": math.inf},
+        {"timeout_minutes": 1e300},
+        {"timeout_minutes": True},
+    ],
+)
+def test_a_configuration_that_cannot_be_carried_out_is_refused(
+    house: House, configuration: dict[str, Any]
+) -> None:
+    """What would fail when the run is leased, and keep the agent from all others, is refused."""
+    with pytest.raises(InvalidRequest):
+        house.services.runs.create(
+            house.admin, NewRun(model_id=house.model(), configuration=configuration)
+        )
+    assert house.lease() == []
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"inputs": None}, {"inputs": [1]}, {"a": math.nan}, {"\ud800": "\udfff"}]
+)
+def test_odd_parameters_block_nobody(house: House, parameters: dict[str, Any]) -> None:
+    """Parameters are the model's own affair: whatever they are, the run can be leased."""
+    model = house.model()
+    wanted = NewRun(model_id=model, parameters=parameters)
+    run = house.services.runs.create(house.admin, wanted)
+    granted = house.lease()
+    assert [lease.run for lease in granted] == [run.id]
+    assert dumps(granted)

@@ -13,7 +13,7 @@ from typing import Any
 from physicsrunner.core.lease import LeaseTerms
 from physicsrunner.core.run import InputFile, RunRecord, RunSummary
 from physicsrunner.core.state import RunEvent, next_state
-from physicsrunner.service import facts
+from physicsrunner.service import asked, facts
 from physicsrunner.service.access import AccessService
 from physicsrunner.store.base import Change, Store
 from physicsrunner.wire import rest
@@ -62,7 +62,6 @@ class Grants:
     def grant(self, run: RunRecord, now: float) -> LeaseGrant:
         """Return all that a runner needs to carry out the run's present attempt."""
         agent = run.agent or ""
-        environment = run.configuration.get("environment_variables") or {}
         return LeaseGrant(
             run=run.id,
             attempt=run.attempt,
@@ -74,7 +73,7 @@ class Grants:
             bundle=self._bundle(run),
             inputs=[_remote(InputFile(**item)) for item in run.inputs],
             parameters=run.parameters,
-            environment={str(key): str(value) for key, value in environment.items()},
+            environment=asked.environment(run.configuration),
             limits=Limits(time_s=run.time_limit_s),
             project=run.project_id,
             model=run.model_id,

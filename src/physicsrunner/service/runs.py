@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -37,7 +36,7 @@ from physicsrunner.errors import (
     NotFound,
     PhysicsRunnerError,
 )
-from physicsrunner.service import facts
+from physicsrunner.service import asked, facts
 from physicsrunner.service.access import AccessService, Identity, is_creator
 from physicsrunner.service.grants import Grants, lease_change
 from physicsrunner.service.leases import LeaseService
@@ -48,9 +47,9 @@ from physicsrunner.store.blobs import BlobStore
 from physicsrunner.store.digest import file_digest
 from physicsrunner.store.spool import Spool
 from physicsrunner.wire import live
-from physicsrunner.wire.codec import check_depth, decode
+from physicsrunner.wire.codec import decode
 from physicsrunner.wire.live import Event
-from physicsrunner.wire.messages import LeaseGrant, Resources, Result
+from physicsrunner.wire.messages import LeaseGrant, Result
 
 Summaries = list[RunSummary]  # inside the class, `list` is the method
 Results = list[Result]
@@ -58,7 +57,6 @@ Events = list[Event]
 
 _LOG = logging.getLogger(__name__)
 _INPUT_FIELDS: Final = ("parameters", "configuration")
-_LONGEST_MIN: Final = 1e9  # two thousand years
 
 
 class RunService:
@@ -216,7 +214,7 @@ class RunService:
             If the content is not that of *sha256*.
         """
         self._access.require(identity, "inputs:create")
-        key = _sha256(sha256)
+        key = asked.sha256_of(sha256)
         found, size = file_digest(path)
         if found != key:
             raise DigestMismatch(f"the content has SHA-256 {found}, not {key}")
@@ -227,7 +225,7 @@ class RunService:
     def input_path(self, identity: Identity, sha256: str) -> Path:
         """Return an input's file, to read. An attempt's token gets those of its run alone."""
         self._access.require(identity, "inputs:read")
-        key = _sha256(sha256)
+        key = asked.sha256_of(sha256)
         if self._access.scope(identity, "inputs:read") is Scope.OWN:
             record = self._store.record(identity.run or "")
             if record is None or all(item["sha256"] != key for item in record.inputs):
@@ -237,7 +235,7 @@ class RunService:
     def _present(self, identity: Identity, request: NewRun) -> RunRecord | None:
         if request.id is None:
             return None
-        record = self._store.record(_run_id(request.id))
+        record = self._store.record(asked.run_id(request.id))
         if record is not None and not is_creator(identity, record):
             raise NotAllowed(f"run {record.id} was created by somebody else")
         return record
@@ -245,22 +243,17 @@ class RunService:
     def _made(self, identity: Identity, request: NewRun) -> RunRecord:
         if identity.kind != "user":
             raise NotAllowed("runs are created with a person's token")
-        _check_text(request.name, request.description, request.project_id, *request.tags)
-        for name in (*_INPUT_FIELDS, "resource_requirements"):
-            check_depth(getattr(request, name), name)
+        asked.check_texts(request)
+        needs, room = asked.resources(request)
         now = self._now()
         version, title = request.model_version, None
         if request.model_id is not None:
             model = self._models.row(request.model_id, version)
             version, title = model.version, model.name
         configuration = request.configuration
-        needs = request.resource_requirements or configuration.get("resources") or {}
-        wanted = _resources(needs)
-        policy = configuration.get("on_lost_contact", "wait")
-        if policy not in ("wait", "retry", "fail"):
-            raise InvalidRequest(f"on_lost_contact {policy!r}: it is wait, retry or fail")
+        asked.environment(configuration)  # read when the run is leased
         return RunRecord(
-            id=str(uuid.uuid4()) if request.id is None else _run_id(request.id),
+            id=str(uuid.uuid4()) if request.id is None else asked.run_id(request.id),
             number=0,
             name=(request.name or title or "run")[:255],
             created_by=identity.subject,
@@ -273,13 +266,13 @@ class RunService:
             description=request.description,
             tags=[tag[:100] for tag in request.tags],
             priority=priority_of(configuration.get("priority")),
-            cpu_cores=wanted.cpu_cores,
-            memory_gb=wanted.memory_gb,
-            gpu_count=wanted.gpu_count,
-            storage_gb=wanted.storage_gb,
-            labels=[str(label) for label in configuration.get("labels") or []],
-            time_limit_s=_time_limit(configuration),
-            on_lost_contact=policy,
+            cpu_cores=room.cpu_cores,
+            memory_gb=room.memory_gb,
+            gpu_count=room.gpu_count,
+            storage_gb=room.storage_gb,
+            labels=asked.labels(configuration),
+            time_limit_s=asked.time_limit_s(configuration),
+            on_lost_contact=asked.policy(configuration),
             parameters=request.parameters,
             configuration=configuration,
             resource_requirements=needs,
@@ -287,7 +280,7 @@ class RunService:
         )
 
     def _checked(self, item: InputFile) -> dict[str, Any]:
-        size = self._store.upload(_sha256(item.sha256))
+        size = self._store.upload(asked.sha256_of(item.sha256))
         if size is None:
             raise NotFound(
                 f"input {item.path!r} is not on the server: PUT /api/v1/uploads/{item.sha256} first"
@@ -320,46 +313,3 @@ def _key(run: str | int) -> str | int:
     if isinstance(run, str) and run.isdecimal() and len(run) < 18:
         return int(run)
     return run
-
-
-def _run_id(text: str) -> str:
-    """Return a run's id as it is stored, or raise: it becomes the name of a folder."""
-    try:
-        return str(uuid.UUID(text))
-    except (ValueError, AttributeError):
-        raise InvalidRequest(f"id {str(text)[:60]!r}: a run's id is a UUID") from None
-
-
-def _check_text(*texts: str | None) -> None:
-    """Raise `InvalidRequest` for half a Unicode pair, which JSON can say and nobody can store."""
-    for text in texts:
-        try:
-            (text or "").encode()
-        except UnicodeEncodeError:
-            raise InvalidRequest(f"{text!r} is not valid Unicode") from None
-
-
-def _sha256(text: str) -> str:
-    key = text.lower()
-    if len(key) != 64 or any(char not in "0123456789abcdef" for char in key):
-        raise InvalidRequest(f"{text[:80]!r} is not a SHA-256 in hex")
-    return key
-
-
-def _resources(needs: dict[str, Any]) -> Resources:
-    wanted = decode(Resources, {key: value for key, value in needs.items() if value is not None})
-    for amount in (wanted.cpu_cores, wanted.memory_gb, wanted.gpu_count, wanted.storage_gb):
-        if not 0 <= amount < math.inf:
-            raise InvalidRequest("resource_requirements are numbers, not under 0")
-    return wanted
-
-
-def _time_limit(configuration: dict[str, Any]) -> float | None:
-    """Return the time limit of main.py in seconds; None: no limit."""
-    minutes = configuration.get("timeout_minutes")
-    if minutes is None:
-        return None
-    number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
-    if not number or not 0 < minutes <= _LONGEST_MIN:
-        raise InvalidRequest(f"timeout_minutes {minutes!r}: it is a number over 0")
-    return float(minutes) * 60
