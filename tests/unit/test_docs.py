@@ -15,10 +15,12 @@ import pytest
 from physicsrunner import config, errors
 from physicsrunner.cli.main import COMMANDS
 from physicsrunner.core.permissions import ROLES
+from physicsrunner.core.series import Reader
 from physicsrunner.core.stages import STAGE_NAMES, Stage
 from physicsrunner.core.state import RunEvent, RunState
+from physicsrunner.runner.rules import rules_for
 from physicsrunner.wire import live, messages
-from physicsrunner.wire.documents import _CASE_KEYS, _CONFIG_KEYS
+from physicsrunner.wire.documents import _CASE_KEYS, _CONFIG_KEYS, parse_case
 from physicsrunner.wire.tokens import KINDS
 from tests.support.require import require_module
 
@@ -170,6 +172,26 @@ def test_every_decision_is_listed_and_whole() -> None:
         text = page.read_text(encoding="utf-8")
         for part in ("Status:", "## Context", "## Decision", "## Consequences"):
             assert part in text, f"{page.name}: {part}"
+
+
+def test_the_rules_of_the_page_do_what_it_says() -> None:
+    """The case.yaml on the page of series is one, and its line makes the points it names."""
+    page = _page("series.md")
+    text = re.search(r"```yaml\n(series:.*?)```", page, re.DOTALL)
+    line = re.search(r"From `(.*?)` this makes a point of `(\w+)` at iteration (\d+)", page)
+    assert text
+    assert line
+    own, *named = rules_for(parse_case(text[1]).series, "case.yaml")
+    assert [rules.name for rules in named] == ["openfoam"]
+    reader = Reader(own)
+    first = reader.feed(line[1].replace(line[3], "6"))
+    assert [(point.series, point.x) for point in first] == [(line[2], 6.0)]
+    second = reader.feed(line[1])
+    at = float(line[3])
+    assert [(point.series, point.x, point.unit) for point in second] == [
+        (line[2], at, None),
+        ("drag change", at, "1"),
+    ]
 
 
 def test_every_key_of_series_rules_is_described() -> None:

@@ -42,7 +42,12 @@ def command(
 
     found = read_case(case)
     values = parse_parameters(parameters)
-    found.parameters(values)  # a wrong name is told before anything is sent
+    # A wrong name is told before anything is sent.
+    found.parameters(values)
+    if found.document.series:
+        from physicsrunner.runner.rules import rules_for
+
+        rules_for(found.document.series, f"{found.name}: case file")
     configuration = {} if timeout is None else {"timeout_minutes": timeout}
     with call.client() as client:
         with call.screen.progress() as progress:
