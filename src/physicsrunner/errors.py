@@ -29,6 +29,7 @@ The tree::
       Conflict
         IllegalTransition     the state table has no such entry
         LeaseLost             the caller's lease is not the current one
+        AlreadyPublished      a sealed file of a completed run would change
         OffsetMismatch        the server has stored another number of bytes
         NotSealed             a run cannot complete: files are not sealed
         DigestMismatch        both sides' SHA-256 differ

@@ -89,3 +89,14 @@ def test_what_is_no_form_is_refused(body: bytes) -> None:
         decode_form(body)
     with pytest.raises(InvalidRequest):
         read_form(io.BytesIO(body), io.BytesIO())
+
+
+def test_a_form_that_is_nested_without_end_is_refused() -> None:
+    """Depth that no reader of JSON survives is the sender's fault in both readers of forms."""
+    deep = b"json=" + b'{"a":' * 100_000
+    with pytest.raises(InvalidRequest):
+        decode_form(deep)
+    form = FormStream(lambda _data: None)
+    form.feed(b'json={"chunk":"","a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    with pytest.raises(InvalidRequest):
+        form.finish()

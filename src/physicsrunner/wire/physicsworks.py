@@ -117,7 +117,7 @@ def _form_json(body: bytes) -> dict[str, Any]:
                 value = value.replace(escaped, plain)
             try:
                 fields = json.loads(unquote_to_bytes(value))
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise InvalidRequest("the form's field 'json' is not JSON") from None
             if not isinstance(fields, dict):
                 raise InvalidRequest("the form's field 'json' is not a JSON object")

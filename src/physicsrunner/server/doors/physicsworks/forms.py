@@ -94,7 +94,7 @@ class FormStream:
             if not self._chunked:
                 raise ValueError
             fields = json.loads(self._head + b'"' + self._tail)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InvalidRequest("the form's field 'json' is not JSON with a 'chunk'") from None
         if not isinstance(fields, dict) or fields.pop("chunk", None) != "":
             raise InvalidRequest("the form's JSON has no text 'chunk'")

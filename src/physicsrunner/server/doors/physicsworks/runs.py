@@ -25,6 +25,7 @@ from physicsrunner.server.doors.physicsworks import book as books
 from physicsrunner.server.doors.physicsworks.files import DoorFiles, Place
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
+from physicsrunner.wire.codec import check_depth
 from physicsrunner.wire.messages import Failure, HeldLease, Renewals, Report, Result
 from physicsrunner.wire.physicsworks import ABORTED_LABEL, STATUS_OF, STATUSES
 
@@ -169,6 +170,7 @@ class DoorRuns:
 
     def patch(self, identity: Identity, run: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change the parts of the run document that *body* names, and only these."""
+        check_depth(body, "the body")
         place, said = self.place(identity, run), _Status.of(body)
         kept = {key: body[key] for key in books.KEPT if key in body and key != "results"}
         for kind in (*books.LISTED, "graphics", books.RESULT):
@@ -257,7 +259,7 @@ class _Status:
         if progress is not None:
             if isinstance(progress, bool) or not isinstance(progress, (int, float)):
                 raise InvalidRequest(f"progress {progress!r} is not a number")
-            progress = min(100.0, max(0.0, float(progress)))
+            progress = float(min(100, max(0, progress)))
         if label is not None:
             label = str(label)
         return cls(_state_of(status, progress, label), progress, label)
