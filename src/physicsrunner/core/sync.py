@@ -55,7 +55,7 @@ class Prints(NamedTuple):
     tail: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
     """
     What the sender knows of one stored file.
