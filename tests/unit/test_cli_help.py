@@ -11,6 +11,7 @@ import pytest
 
 from physicsrunner import __version__
 from physicsrunner.cli.main import COMMANDS, carry_out, cli
+from physicsrunner.cli.screen import Screen
 from physicsrunner.core.exitcodes import EXIT_CODES
 
 NAMES = [name for group in COMMANDS.values() for name in group]
@@ -43,6 +44,29 @@ def test_help_shows_everything_on_one_page(
         assert f" {number} " in out
     assert max(map(len, out.splitlines())) <= 100
     assert len(out.splitlines()) < 60
+
+
+def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not in words, not in notes, not in errors: control characters are shown, not obeyed."""
+    screen = Screen()
+    screen.text("run 1: a\x1b[2Jb")
+    screen.note("of a\x9bb\nsecond line")
+    shown = "".join(capsys.readouterr())
+    code, _, err = run(capsys, "demo", "no\x1b]0;such\x07")
+    assert code == 2
+    assert "second line" in shown
+    assert (shown + err).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_help_fits_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """No command of the examples is torn apart."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    _, out, _ = run(capsys, "--help")
+    assert max(map(len, out.splitlines())) <= max(width, 80)
+    assert "  physicsrunner run ./case -p viscosity=0.01" in out
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "1e300"])

@@ -85,5 +85,9 @@ def tell(error: PhysicsRunnerError, hint: str | None = None, *, as_json: bool, d
         }
         sys.stderr.write(json.dumps(problem) + "\n")
     else:
+        if not text.isprintable():  # a name in it must not steer the terminal
+            from physicsrunner.cli.tables import printable
+
+            text = "\n".join(map(printable, text.split("\n")))
         sys.stderr.write(f"error: {text}\n  {hint}\n")
     return error.exit_code

@@ -62,6 +62,7 @@ _EXAMPLES: Final = (
 _RUN_OPTIONS: Final = ("--configPath", "--config", "--startingStage", "--skipStages", "--debugMode")
 
 
+_NARROW: Final = 75  # columns
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -97,12 +98,13 @@ class Commands(click.Group):
                 # Padded, so that the words of all groups begin in one column.
                 formatter.write_dl([(name.ljust(widest), what) for name, what in commands.items()])
         with formatter.section("Examples"):
-            formatter.write_dl(list(_EXAMPLES), col_max=45)
+            # In a narrow terminal what it does stands below the command.
+            formatter.write_dl(list(_EXAMPLES), col_max=45 if formatter.width >= _NARROW else 4)
         with formatter.section("Exit codes"):
             codes = {**EXIT_CODES, INTERRUPTED: "interrupted: Ctrl-C"}
             formatter.write_dl([(str(code).rjust(3), words) for code, words in codes.items()])
         formatter.write(
-            "\n`physicsrunner COMMAND --help` explains a command; `--json` works on all of them.\n"
+            "\n`physicsrunner COMMAND --help` explains a command; each one takes `--json`.\n"
         )
 
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, Any, Final
 
-from physicsrunner.cli.tables import Column, columns_of, fit, seconds, size, table
+from physicsrunner.cli.tables import Column, columns_of, fit, printable, seconds, size, table
 
 _PLAIN_EVERY_S: Final = 5.0
 _DRAW_EVERY_S: Final = 0.08
@@ -51,7 +51,7 @@ class Screen:
 
     def text(self, text: str = "") -> None:
         """Write a line of text."""
-        self._write(text + "\n")
+        self._write(_lines(text))
 
     def raw(self, text: str) -> None:
         """Write *text* as it is: a log."""
@@ -60,11 +60,11 @@ class Screen:
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """Write a table that fits the terminal."""
         for number, line in enumerate(table(columns, rows, self.width)):
-            self.text(self._bold(line) if number == 0 and columns[0].title else line)
+            self._write((self._bold(line) if number == 0 and columns[0].title else line) + "\n")
 
     def note(self, text: str) -> None:
         """Say something to the person, on standard error."""
-        self._err.write(text + "\n")
+        self._err.write(_lines(text))
         self._err.flush()
 
     def progress(self, title: str = "", *, quiet: bool = False) -> Progress:
@@ -179,6 +179,11 @@ class Progress:
         if self._drawn:
             self._stream.write("\r\x1b[2K")
             self._drawn = False
+
+
+def _lines(text: str) -> str:
+    """Return *text* with an end; what is no text in a name must not steer the terminal."""
+    return "\n".join(map(printable, text.split("\n"))) + "\n"
 
 
 def _is_terminal(stream: IO[str]) -> bool:

@@ -33,7 +33,7 @@ WIRES: Final = (NATIVE, PHYSICSWORKS, OFFLINE)
 class RunnerConfig:
     """config.json: one attempt of one run, and where its server is. See docs/configuration.md."""
 
-    work_dir: str  #: inputs, outputs and journal of the run; made when it is not there
+    work_dir: str  #: made when it is not there; relative to this file
     wire: str = OFFLINE  #: native, physicsworks or offline
     # native wire
     server: str | None = None  #: the native wire
