@@ -17,6 +17,7 @@ from physicsrunner.client import compress
 from physicsrunner.client.body import FileSlice
 from physicsrunner.client.http import Http, error_of, retry_after
 from physicsrunner.client.native import NativeUplink
+from physicsrunner.client.plain import takes
 from physicsrunner.client.uplink import Outgoing
 from physicsrunner.core.state import RunState
 from physicsrunner.server.decoding import decoder
@@ -413,3 +414,44 @@ def test_what_json_cannot_say_is_final(scripted: Scripted, http_of: Callable[...
     with pytest.raises(errors.InvalidRequest):
         http_of(scripted.url, "t").request("POST", "/x", json={"a": float("nan")})
     assert scripted.asked == []
+
+
+def test_a_connection_is_reused_and_made_anew_when_dropped(
+    scripted: Scripted, http_of: Callable[..., Http]
+) -> None:
+    """A server that closed an idle connection is asked over a fresh one, and nobody notices."""
+    http = http_of(scripted.url)
+    for _ in range(3):
+        scripted.answer = lambda *_: (200, {}, b'{"n": 1}')
+        assert http.value("GET", "/kept") == {"n": 1}
+        scripted.answer = lambda *_: (200, {"Content-Length": "2"}, b"{}")
+        assert http.value("POST", "/closes", json={"a": 1}) == {}
+    assert len(scripted.asked) == 6
+    assert scripted.asked[1][2]["content-type"] == "application/json"
+
+
+def test_a_redirection_is_followed_without_our_token(
+    scripted: Scripted, http_of: Callable[..., Http]
+) -> None:
+    """A stored file may lie with somebody else; a POST is never sent elsewhere."""
+    elsewhere = Scripted()
+    elsewhere.answer = lambda *_: (200, {}, b"bytes")
+    scripted.answer = lambda *_: (302, {"Location": f"{elsewhere.url}/file"}, b"")
+    http = http_of(scripted.url.replace("127.0.0.1", "localhost"), "secret")
+    try:
+        assert http.request("GET", "/file", params={"a": "b c", "none": None}).content == b"bytes"
+        assert scripted.asked[0][1] == "/file?a=b+c"
+        assert "authorization" not in elsewhere.asked[0][2]
+        assert http.request("POST", "/x", json={}).status_code == 302
+        assert len(elsewhere.asked) == 1
+    finally:
+        http.close()
+        elsewhere.close()
+
+
+def test_plain_http_is_asked_directly_unless_a_proxy_is_set() -> None:
+    """TLS and proxies are for the library that knows them."""
+    assert takes("http://127.0.0.1:3011/x", {})
+    assert takes("http://127.0.0.1:3011/x", {"https_proxy": "http://p", "HTTP_PROXY": ""})
+    assert not takes("http://127.0.0.1:3011/x", {"HTTP_PROXY": "http://p"})
+    assert not takes("https://127.0.0.1:3011/x", {})

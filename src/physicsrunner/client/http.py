@@ -14,24 +14,25 @@ Promises:
 from __future__ import annotations
 
 import email.utils
+import http.client
 import json as jsonlib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
-
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from physicsrunner import errors
-from physicsrunner.client.body import Body, FileSlice
+from physicsrunner.client.body import Body
+from physicsrunner.client.plain import ELSEWHERE, PlainSession, takes
 from physicsrunner.errors import PhysicsRunnerError, ServerUnavailable
+
+if TYPE_CHECKING:
+    import requests
 
 CONNECT_S: Final = 5.0
 READ_S: Final = 30.0
-_CONNECTIONS: Final = 8
 _BY_STATUS: Final[Mapping[int, type[PhysicsRunnerError]]] = {
     400: errors.InvalidRequest,
     401: errors.NotAuthenticated,
@@ -42,60 +43,26 @@ _BY_STATUS: Final[Mapping[int, type[PhysicsRunnerError]]] = {
     429: ServerUnavailable,
     507: errors.StorageFull,
 }
+#: How a line breaks; what `requests` raises are OSErrors too.
+_BROKEN: Final = (OSError, http.client.HTTPException)
 #: These take other arguments than a text; on the wire they are a conflict with a text.
 _NOT_FROM_TEXT: Final = (errors.LeaseLost, errors.IllegalTransition)
 
 
-class _Connection(urllib3.connection.HTTPConnection):
-    """A plain connection that lets the kernel send files."""
+class Response(Protocol):
+    """What a request is answered with: part of a `requests.Response`."""
 
-    def send(self, data: Any) -> None:
-        if isinstance(data, FileSlice):
-            data.send_to(self.sock)
-        else:
-            super().send(data)
+    status_code: int
 
-
-class _TlsConnection(urllib3.connection.HTTPSConnection):
-    """Through TLS the bytes have to pass our hands."""
-
-    def send(self, data: Any) -> None:
-        if isinstance(data, FileSlice):
-            for piece in data.pieces():
-                super().send(piece)
-        else:
-            super().send(data)
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-        return manager
-
-    def close(self) -> None:
-        # urllib3 leaves it to the garbage collector, and whoever keeps an error keeps its pool.
-        for key in list(self.poolmanager.pools.keys()):
-            pool = self.poolmanager.pools.get(key)
-            if pool is not None:
-                pool.close()
-        super().close()
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content(self) -> bytes: ...
+    def json(self) -> Any: ...
+    def iter_content(self, size: int) -> Iterator[bytes]: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Response: ...  # noqa: PYI034 -- Self needs Python 3.11
+    def __exit__(self, *exc: object) -> None: ...
 
 
 class Http:
@@ -113,12 +80,9 @@ class Http:
     def __init__(self, base: str, token: str | None = None) -> None:
         self.base = base.rstrip("/")
         self.token = token
-        self._session = requests.Session()
-        # Or a ~/.netrc would put its password in the place of our token.
-        self._session.auth = _as_it_is
-        adapter = _Adapter(pool_connections=4, pool_maxsize=_CONNECTIONS, max_retries=0)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._plain = PlainSession()
+        self._other: requests.Session | None = None
+        self._lock = threading.Lock()
 
     def request(
         self,
@@ -132,7 +96,7 @@ class Http:
         stream: bool = False,
         read_s: float = READ_S,
         token: str | None = None,
-    ) -> requests.Response:
+    ) -> Response:
         """
         Make one request and return its response, which is a success.
 
@@ -159,23 +123,14 @@ class Http:
         bearer = token or self.token
         if bearer and (url == self.base or url.startswith(self.base + "/")):
             sent["Authorization"] = f"Bearer {bearer}"
+        if json is not None:
+            body = _json(json)
+            sent.setdefault("Content-Type", "application/json")
         try:
-            response = self._session.request(
-                method,
-                url,
-                json=json,
-                params=params,
-                data=body,
-                headers=sent,
-                stream=stream,
-                timeout=(CONNECT_S, read_s),
-                allow_redirects=method in ("GET", "HEAD"),
-            )
-            if response.status_code >= 400:
+            response = self._send(method, url, params, body, sent, (CONNECT_S, read_s))
+            if response.status_code >= 400 or not stream:
                 _ = response.content
-        except requests.exceptions.InvalidJSONError as error:
-            raise errors.InvalidRequest(f"this cannot be said in JSON: {error}") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (*_BROKEN, ValueError) as error:
             raise self._unavailable(error) from error
         if response.status_code >= 400:
             raise error_of(response.status_code, response.content, response.headers)
@@ -191,19 +146,57 @@ class Http:
                 f"{self.base} did not answer with JSON: is this a physicsrunner server?"
             ) from None
 
-    def pieces(self, response: requests.Response, size: int = 1 << 20) -> Iterator[bytes]:
+    def pieces(self, response: Response, size: int = 1 << 20) -> Iterator[bytes]:
         """Iterate over a streamed body; a line cut in the middle is `ServerUnavailable`."""
         try:
             yield from response.iter_content(size)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except _BROKEN as error:
             raise self._unavailable(error) from error
 
     def close(self) -> None:
         """Close all connections."""
-        self._session.close()
+        self._plain.close()
+        if self._other is not None:
+            self._other.close()
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None,
+        body: Body | bytes | Iterator[bytes] | None,
+        headers: dict[str, str],
+        timeout: tuple[float, float],
+    ) -> Response:
+        follow = method in ("GET", "HEAD")
+        if takes(url):
+            response = self._plain.request(
+                method, url, params=params, data=body, headers=headers, timeout=timeout
+            )
+            if not (follow and response.status_code in ELSEWHERE):
+                return response
+            response.close()
+        return self._session().request(
+            method,
+            url,
+            params=params,
+            data=body,
+            headers=headers,
+            stream=True,
+            timeout=timeout,
+            allow_redirects=follow,
+        )
+
+    def _session(self) -> requests.Session:
+        with self._lock:
+            if self._other is None:
+                from physicsrunner.client.session import new_session
+
+                self._other = new_session()
+            return self._other
 
     def _unavailable(self, error: BaseException) -> PhysicsRunnerError:
-        kind = "timed out" if isinstance(error, requests.Timeout) else "no answer"
+        kind = "timed out" if _is_timeout(error) else "no answer"
         return ServerUnavailable(f"{self.base}: {kind} ({short(error)})")
 
 
@@ -256,7 +249,19 @@ def short(error: BaseException) -> str:
             return "the host's name is not known"
         if isinstance(cause, OSError) and cause.errno and cause.strerror:
             return cause.strerror.lower()
-    return "the line was cut" if not isinstance(error, requests.Timeout) else "no answer in time"
+    return "no answer in time" if _is_timeout(error) else "the line was cut"
+
+
+def _is_timeout(error: BaseException) -> bool:
+    # Of requests, of urllib3 and Python's own: three classes, one word.
+    return any("Timeout" in type(cause).__name__ for cause in _causes(error))
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return jsonlib.dumps(value, allow_nan=False).encode()
+    except ValueError as error:
+        raise errors.InvalidRequest(f"this cannot be said in JSON: {error}") from None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
