@@ -44,6 +44,7 @@ _LAYOUT: Final = (
 # What main.py itself calls outputs/data_files must not fall onto outputs/files, nor what it calls
 # metadata/debug onto debug/: such names get one more underscore.
 _TAKEN: Final = re.compile(r"\A(outputs/data_files|metadata/debug)(_*)(?=/|\Z)")
+_NO_NAMES: Final = frozenset({"", ".", ".."})
 _ESCAPE: Final = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -60,8 +61,9 @@ def check_path(path: str) -> str:
         raise UnsafePath(f"{path!r} is not valid Unicode") from None
     if not path or path.startswith("/") or "\0" in path or len(raw) > MAX_PATH_BYTES:
         raise UnsafePath(f"{path!r} is not a relative path of 1 to {MAX_PATH_BYTES} bytes")
+    short = len(raw) <= MAX_NAME_BYTES  # then no name is longer either
     for name in path.split("/"):
-        if name in ("", ".", "..") or len(name.encode()) > MAX_NAME_BYTES:
+        if name in _NO_NAMES or not (short or len(name.encode()) <= MAX_NAME_BYTES):
             raise UnsafePath(f"{path!r} has the component {name[:80]!r}, which is not allowed")
     return path
 

@@ -140,12 +140,12 @@ def _operation(item: Any, index: int) -> SyncOp:
         raise BadFrame(f"ops[{index}] lacks one of run, attempt, path, op") from None
     if op.op not in OPERATIONS:
         raise BadFrame(f"ops[{index}]: op is none of {', '.join(OPERATIONS)}")
-    texts = [op.run, op.path, *(text for text in (op.sha256, op.to) if text is not None)]
-    given = (number for number in (op.offset, op.length, op.size) if number is not None)
-    if not all(isinstance(text, str) for text in texts):
+    texts = type(op.run) is str and type(op.path) is str
+    if not (texts and _text(op.sha256) and _text(op.to)):
         raise BadFrame(f"ops[{index}]: run, path, sha256 and to are texts")
     # Not by isinstance: JSON's true and false are ints to Python.
-    if not all(type(number) is int and number >= 0 for number in (op.attempt, *given)):
+    numbers = type(op.attempt) is int and op.attempt >= 0
+    if not (numbers and _number(op.offset) and _number(op.length) and _number(op.size)):
         raise BadFrame(f"ops[{index}]: attempt, offset, length and size are whole numbers, >= 0")
     if op.op in _WITH_BYTES:
         if op.offset is None or op.length is None:
@@ -153,6 +153,14 @@ def _operation(item: Any, index: int) -> SyncOp:
     elif op.length:
         raise BadFrame(f"ops[{index}]: {op.op} carries no bytes")
     return op
+
+
+def _text(value: object) -> bool:
+    return value is None or type(value) is str
+
+
+def _number(value: object) -> bool:
+    return value is None or (type(value) is int and value >= 0)
 
 
 def parse_failure(error: Exception) -> InvalidRequest | None:

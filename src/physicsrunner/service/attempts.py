@@ -69,7 +69,8 @@ class AttemptFiles:
 
     def row(self, path: str) -> FileRow | None:
         """Return the row of a sealed file; None if it is not sealed."""
-        self.prefetch([path])
+        if path not in self._rows:
+            self.prefetch([path])
         return self._rows[path]
 
     def check_change(self, path: str, *, amend: bool = False) -> None:

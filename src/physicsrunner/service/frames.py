@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from physicsrunner.core.paths import check_path
@@ -166,7 +165,6 @@ class FrameWriter:
         target = self._targets[op.run, op.attempt]
         if isinstance(target, PhysicsRunnerError):
             raise target
-        check_path(op.path)
         return target
 
     def _take(self, attempt: AttemptFiles, path: str) -> SpoolFile:
@@ -289,10 +287,10 @@ class FrameWriter:
             except PhysicsRunnerError as error:
                 self._fail(seals, error)
 
-    def _standing(self) -> list[Path]:
+    def _standing(self) -> list[str]:
         """Return the files to flush: those that nobody has changed again."""
         return [
-            seal.file.local
+            seal.file.name
             for seal in self._seals
             if seal.file.version == seal.version and seal.file.owner is self
         ]

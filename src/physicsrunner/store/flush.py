@@ -60,7 +60,7 @@ class Flusher:
         self._failed: OSError | None = None
         self._flushed: set[Path] = set()
 
-    def flush(self, paths: Sequence[Path]) -> None:
+    def flush(self, paths: Sequence[str]) -> None:
         """Put *paths*, regular files below the root, on the disk with all that leads to them."""
         if len(paths) > _FEW and _SYNCFS is not None:
             self._flush_all()
@@ -68,7 +68,7 @@ class Flusher:
         folders: set[Path] = set()
         for path in paths:
             _fsync(path, folder=False)
-            folders.add(path.parent)
+            folders.add(Path(path).parent)
         for folder in folders:
             self._flush_folder(folder)
 
@@ -110,7 +110,7 @@ class Flusher:
             raise failed
 
 
-def _fsync(path: Path, *, folder: bool) -> None:
+def _fsync(path: Path | str, *, folder: bool) -> None:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_DIRECTORY if folder else 0)
     descriptor = os.open(path, flags)
     try:

@@ -26,7 +26,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,17 +42,25 @@ _IN_THE_WAY: Final = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY
 _AHEAD: Final = 8 * 1024 * 1024  # bytes after which the kernel is asked to begin writing
 
 
-@contextmanager
-def translated(what: str) -> Iterator[None]:
+class translated:  # noqa: N801 (a context; written out, for it is entered for every small file)
     """Turn the operating system's errors into ours; *what* names the file in the message."""
-    try:
-        yield
-    except OSError as error:
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
         if error.errno in _FULL:
-            raise StorageFull(f"{what}: {error.strerror}") from error
+            raise StorageFull(f"{self.what}: {error.strerror}") from error
         if error.errno in _IN_THE_WAY:
-            raise PathConflict(f"{what}: a file or a folder is in the way") from error
-        raise ServerUnavailable(f"{what}: {error.strerror}") from error
+            raise PathConflict(f"{self.what}: a file or a folder is in the way") from error
+        raise ServerUnavailable(f"{self.what}: {error.strerror}") from error
 
 
 class SpoolFile:
@@ -63,11 +71,11 @@ class SpoolFile:
     methods are called with ``lock`` held.
     """
 
-    __slots__ = ("digest", "local", "lock", "owner", "path", "pool", "tail", "version")
+    __slots__ = ("digest", "lock", "name", "owner", "path", "pool", "tail", "version")
 
-    def __init__(self, path: str, local: Path, pool: Executor) -> None:
+    def __init__(self, path: str, name: str, pool: Executor) -> None:
         self.path = path
-        self.local = local
+        self.name = name  #: where it lies
         self.pool = pool
         self.lock = threading.Lock()
         self.owner: object | None = None
@@ -75,13 +83,18 @@ class SpoolFile:
         self.digest: Digest | None = None
         self.tail: Any = None  #: what `service.tails` keeps of it
 
+    @property
+    def local(self) -> Path:
+        """Where it lies. Parsing this costs more than opening the file does: see `name`."""
+        return Path(self.name)
+
     def open(self, *, create: bool) -> int | None:
         """Return a descriptor; None if there is no such file and *create* is false."""
         flags = _FLAGS | (os.O_CREAT if create else 0)
         with translated(self.path):
             for _ in range(3):
                 try:
-                    return os.open(self.local, flags, 0o644)
+                    return os.open(self.name, flags, 0o644)
                 except FileNotFoundError:
                     if not create:
                         return None
@@ -93,7 +106,7 @@ class SpoolFile:
         """Return the bytes stored; None if there is no such file."""
         with translated(self.path):
             try:
-                return self.local.lstat().st_size
+                return os.lstat(self.name).st_size
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -136,7 +149,7 @@ class SpoolFile:
         self.version += 1
         self.digest = None
         with translated(self.path):
-            descriptor = os.open(self.local, _FLAGS)
+            descriptor = os.open(self.name, _FLAGS)
             try:
                 os.ftruncate(descriptor, size)
             finally:
@@ -171,12 +184,14 @@ class Spool:
 
     def file(self, run: str, attempt: int, path: str) -> SpoolFile:
         """Return a file of an attempt, whether it exists or not; raise `UnsafePath`."""
-        return SpoolFile(path, self.local(run, attempt, path), self._pool)
+        return SpoolFile(path, self._name(run, attempt, path), self._pool)
 
     def local(self, run: str, attempt: int, path: str) -> Path:
         """Return where a file of an attempt lies; raise `UnsafePath`."""
-        # One string, parsed once: this is done for each of ten thousand small files.
-        return Path(f"{self._top}/{run}/attempts/{attempt}/{check_path(path)}")
+        return Path(self._name(run, attempt, path))
+
+    def _name(self, run: str, attempt: int, path: str) -> str:
+        return f"{self._top}/{run}/attempts/{attempt}/{check_path(path)}"
 
     def existing(self, run: str, attempt: int, path: str) -> Path:
         """Return where a regular file of an attempt lies; raise `NotFound` if it does not."""

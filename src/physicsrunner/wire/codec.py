@@ -19,11 +19,14 @@ from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hi
 from physicsrunner.errors import InvalidRequest
 
 T = TypeVar("T")
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 MAX_DEPTH: Final = 64  #: lists and objects in each other, in what users give
 
 
 def encode(value: Any) -> Any:
     """Return *value* as plain JSON values; a field that is None, as by default, is left out."""
+    if type(value) in _PLAIN:
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: encode(item)
