@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from physicsrunner import config, errors
+from physicsrunner import config, errors, solver
 from physicsrunner.cli.main import cli
 from physicsrunner.core import run, state
 from physicsrunner.core.exitcodes import EXIT_CODES
@@ -229,6 +229,28 @@ def stage_names() -> str:
     return table(["stage", "names"], ([f"**{k}**", ", ".join(v)] for k, v in by_stage.items()))
 
 
+def solver_names() -> str:
+    """What a main.py can call."""
+    rows = []
+    for name in solver.__all__:
+        thing = getattr(solver, name)
+        called = "" if isinstance(thing, type) else f"({_parameters(thing)})"
+        rows.append([f"`{name}{called}`", first_line(thing)])
+    return table(["name", "does"], rows)
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    shown = []
+    for parameter in inspect.signature(function).parameters.values():
+        plain = isinstance(parameter.default, (str, int, float, type(None)))
+        default = f"={parameter.default!r}" if plain else "=..."
+        if parameter.default is parameter.empty:
+            default = ""
+        stars = {parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}
+        shown.append(f"{stars.get(parameter.kind, '')}{parameter.name}{default}")
+    return ", ".join(shown)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "states_picture": states_picture,
     "states_table": states_table,
@@ -240,6 +262,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "runs": run_tables,
     "events": event_table,
     "stage_names": stage_names,
+    "solver_names": solver_names,
     "exit_codes": exit_codes,
     "config_keys": config_keys,
     "case_keys": case_keys,

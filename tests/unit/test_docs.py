@@ -174,6 +174,15 @@ def test_every_decision_is_listed_and_whole() -> None:
             assert part in text, f"{page.name}: {part}"
 
 
+def test_the_main_py_of_the_page_runs(tmp_path: Path) -> None:
+    """What the page of the solver shows works as it stands, outside a run too."""
+    script = re.search(r"```python\n(.*?)```", _page("solver.md"), re.DOTALL)
+    assert script
+    subprocess.run([sys.executable, "-c", script[1]], cwd=tmp_path, check=True)
+    assert "273.15" in (tmp_path / "outputs" / "results.json").read_text()
+    assert "step 10" in (tmp_path / "outputs" / "state.txt").read_text()
+
+
 def test_the_rules_of_the_page_do_what_it_says() -> None:
     """The case.yaml on the page of series is one, and its line makes the points it names."""
     page = _page("series.md")
