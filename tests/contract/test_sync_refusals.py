@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -128,3 +129,31 @@ def test_a_published_file_that_changes_is_said_at_once(bench: Bench) -> None:
     assert "no" in (delivery.error or "")
     assert bench.clock.time - before < 5
     assert bench.server.content(RUN, 1) == {"outputs/a": b"one", "outputs/b": b"new"}
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_a_file_that_never_stops_growing_ends(bench: Bench, size: int) -> None:
+    """Something that goes on writing after main.py holds the delivery up until the deadline."""
+    log = bench.write("logs/daemon.log", b"x" * size)
+    bench.write("u", b"result")
+    before = bench.server.send
+
+    def send(batch: Sequence[Outgoing]) -> list[SyncResult]:
+        bench.server.asked = 0
+        bench.clock.time += 0.2
+        results = before(batch)
+        with log.open("ab") as file:
+            file.write(b"more")
+        if bench.clock.time > 4e9 + 1000:
+            pytest.fail("the delivery goes on and on")
+        return results
+
+    bench.server.send = send  # type: ignore[method-assign]
+    delivery = bench.sync.finish(RUN, 1, timeout=20.0)
+    assert bench.clock.time < 4e9 + 60
+    if delivery.delivered:
+        assert bench.server.content(RUN, 1)["outputs/u"] == b"result"
+        assert bench.server.unsealed(RUN, 1) == []
+        assert [name for name, _ in delivery.skipped] == ["outputs/logs/daemon.log"]
+    else:
+        assert "outputs/logs/daemon.log" in delivery.pending

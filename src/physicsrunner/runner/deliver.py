@@ -88,14 +88,21 @@ def _finish(attempt: Attempt, uplink: Uplink, timeout: float) -> Delivery:
 
 
 def _send_all(attempt: Attempt, sync: Sync, timeout: float) -> Delivery:
-    """Finish the files; given up when *timeout* seconds bring no byte further, not before."""
+    """
+    Finish the files; given up when *timeout* seconds bring no byte further, not before.
+
+    Something that grows as fast as it is sent brings nothing further either.
+    """
+    left: int | None = None
     while True:
         before = sync.status(attempt.run, attempt.number).bytes_sent
         delivery = sync.finish(attempt.run, attempt.number, timeout=timeout)
-        if delivery.delivered or timeout <= 0:
+        after = sync.status(attempt.run, attempt.number)
+        if delivery.delivered or timeout <= 0 or after.bytes_sent <= before:
             return delivery
-        if sync.status(attempt.run, attempt.number).bytes_sent <= before:
+        if left is not None and after.bytes_left >= left:
             return delivery
+        left = after.bytes_left
 
 
 def _note_final(attempt: Attempt) -> None:

@@ -58,6 +58,7 @@ class SyncStatus:
     files: int  #: seen on the disk
     pending: int  #: of these, not in step with the server
     bytes_sent: int
+    bytes_left: int  #: about
     error: str | None = None  #: why nothing goes on
 
 
@@ -179,8 +180,9 @@ class Sync:
         """Say how far the files of an attempt are."""
         with self._changed:
             book = self._books[run, attempt]
-            pending = sum(not book.in_step(entry) for entry in book.entries.values())
-            return SyncStatus(len(book.entries), pending, book.bytes_sent, book.error)
+            open_ = [entry for entry in book.entries.values() if not book.in_step(entry)]
+            left = sum(entry.pending for entry in open_)
+            return SyncStatus(len(book.entries), len(open_), book.bytes_sent, left, book.error)
 
     def finish(self, run: str, attempt: int, *, timeout: float | None = None) -> Delivery:
         """
@@ -191,7 +193,8 @@ class Sync:
         Parameters
         ----------
         timeout
-            Seconds. None: as long as it takes, unless the server's answer is final.
+            Seconds. None: as long as it takes, unless the server's answer is final. What then
+            still changes, although main.py has ended, is left as it was last sealed.
 
         Returns
         -------
@@ -208,11 +211,15 @@ class Sync:
                 self._queues.route(book, entry)
             self._changed.notify_all()
         while True:
+            book.restless.clear()
             changed = self._scan(book)
             with self._changed:
                 if not changed and book.settled():
+                    book.restless.clear()
                     break
             if not self._until_settled(book, deadline):
+                break
+            if deadline is not None and self._now() >= deadline:
                 break
         with self._changed:
             return self._delivery(book)
@@ -223,7 +230,7 @@ class Sync:
         """Wait until *book* is settled; False when that is given up."""
         while True:
             if not self._threads:
-                self.step()
+                self.step(deadline)
             with self._changed:
                 if book.settled():
                     return True
@@ -256,7 +263,9 @@ class Sync:
             bytes=sum(entry.stamp.size for entry in sealed if entry.stamp is not None),
             pending=tuple(pending[:_PENDING_NAMED]),
             skipped=tuple(
-                (item.relative, item.reason) for item in book.skipped.values() if not item.lost
+                (item.relative, item.reason)
+                for item in (*book.skipped.values(), *book.restless.values())
+                if not item.lost
             ),
             error=error,
         )
@@ -340,6 +349,10 @@ class Sync:
         """Take note of one path, under the lock; return whether it was news."""
         if isinstance(seen, Found):
             entry = book.saw(seen)
+            sealed = book.finishing is not None and entry is not None and entry.sealed is not None
+            if sealed and not book.left_alone(book.entries[relative]):
+                reason = "it still changes: what came after its last seal"
+                book.restless[relative] = Skipped(relative, reason)
         else:
             entry = book.missed(relative)
             if isinstance(seen, Skipped):
@@ -358,10 +371,12 @@ class Sync:
 
     # -- loops -----------------------------------------------------------------------------------
 
-    def step(self) -> bool:
-        """Do all that can be done now, in the calling thread (without `start`)."""
+    def step(self, until: float | None = None) -> bool:
+        """Do all that can be done now (and before *until*), in this thread (without `start`)."""
         done = self._look()
-        while self._sender.once(BULK) or self._sender.once(LIVE) or self._look():
+        while until is None or self._now() < until:
+            if not (self._sender.once(BULK) or self._sender.once(LIVE) or self._look()):
+                break
             done = True
         return done
 

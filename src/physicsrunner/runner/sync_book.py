@@ -72,6 +72,7 @@ class Book:
     entries: dict[str, Entry] = field(default_factory=dict)  #: by path in the work folder
     by_path: dict[str, Entry] = field(default_factory=dict)  #: by path on the server
     skipped: dict[str, Skipped] = field(default_factory=dict)
+    restless: dict[str, Skipped] = field(default_factory=dict)  #: changed after their seal
     strangers: dict[str, StoredFile] = field(default_factory=dict)  #: stored, not on the disk
     refused: dict[str, int] = field(default_factory=dict)  #: strangers: refusals to remove them
     in_the_way: set[str] = field(default_factory=set)  #: strangers that something else replaces
