@@ -19,6 +19,18 @@ KEPT_THREADS = (
     "execnet",  # pytest-xdist's line to its master
 )
 
+# Warnings of libraries that are no errors, each with its reason.
+KEPT_WARNINGS = (
+    # watchdog, where a folder appears while it sets up: it watches it twice and says so
+    "ignore:Callback with id:RuntimeWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Except the warnings above from the rule that warnings are errors."""
+    for line in KEPT_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
 
 def _leaked(before: set[int | None]) -> list[str]:
     return [

@@ -125,6 +125,18 @@ def test_a_program_that_fails_is_a_failed_run_with_its_files(
     assert (tmp_path / "outputs/logs/main.log").exists()
 
 
+def test_a_wrong_rule_for_series_is_refused_before_main_py(tmp_path: Path) -> None:
+    """The file, the rule and what is expected are named; nothing runs unfollowed."""
+    config = make_work_folder(tmp_path, "(outputs / 'ran').touch()")
+    (tmp_path / "scripts/case.yaml").write_text("series:\n  - {nonsense: 1}\n")
+    result = run_solver(config)
+    assert (result.state, result.exit_code) == (RunState.FAILED, None)
+    assert result.error is not None
+    assert result.error.code == ConfigError.code
+    assert "case.yaml: series: rule 1" in result.error.message
+    assert not (tmp_path / "outputs/ran").exists()
+
+
 def test_a_missing_main_py_is_said_clearly(tmp_path: Path) -> None:
     """The run fails, and the message names the file and the key that helps."""
     config = tmp_path / "config.json"

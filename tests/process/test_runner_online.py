@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import textwrap
 import uuid
 import zipfile
 from pathlib import Path
@@ -14,7 +15,8 @@ import requests
 
 from physicsrunner import run_solver
 from physicsrunner.core.state import RunState
-from tests.support.cases import PREAMBLE
+from physicsrunner.runner.api import deliver_folder
+from tests.support.cases import PREAMBLE, make_work_folder
 from tests.support.processes import Processes, ServerProcess
 from tests.support.voyage import Voyage
 from tests.support.wait import wait_until
@@ -184,3 +186,54 @@ def test_an_archive_that_had_come_before_a_kill_is_unpacked(
     (tmp_path / "a/w/inputs/packed.zip").write_bytes(packed.getvalue())
     assert run_solver(config)
     assert "fetching packed.zip" not in (tmp_path / "a/w/debug/runner.log").read_text()
+
+
+def test_an_offline_run_is_delivered_with_what_it_was_given(
+    tmp_path: Path, server: ServerProcess
+) -> None:
+    """Model and inputs are on the server: the run can be made again from there."""
+    main = """
+        (outputs.parent / "inputs" / "made.txt").write_text("by main.py")
+    """
+    root = tmp_path / "w"
+    config = make_work_folder(root, main, parameters={"re": 100})
+    for name in ("inputs/sub folder/table.csv", "raw/mesh.msh", "scripts/__pycache__/x.pyc"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    assert run_solver(config)
+    result = deliver_folder(root, server=server.url, token=server.token)
+    assert result.delivered
+    desk = Desk(server)
+    run = desk.call("GET", f"/simulations/{result.run}")
+    assert {item["path"]: item["size"] for item in run["inputs"]} == {
+        "sub folder/table.csv": 27,
+        "raw/mesh.msh": 12,
+    }
+    again = desk.claim(tmp_path / "again", run["model_id"], inputs=run["inputs"])
+    assert run_solver(again)
+    assert (tmp_path / "again/w/raw/mesh.msh").read_text() == "raw/mesh.msh"
+    assert sorted(path.name for path in (tmp_path / "again/w/scripts").iterdir()) == [
+        "config.json",
+        "main.py",
+    ]
+
+
+def test_what_main_py_reported_is_not_taken_away(tmp_path: Path, server: ServerProcess) -> None:
+    """A run without results.csv and results.json keeps the results that it sent by itself."""
+    main = """
+        import json, urllib.request
+        base, token = os.environ["PHYSICSRUNNER_HOST"], os.environ["PHYSICSRUNNER_TOKEN"]
+        run = os.environ["PHYSICSRUNNER_RUN_ID"]
+        report = {"run": run, "attempt": 1, "results": [{"name": "t", "value": 1.5}]}
+        request = urllib.request.Request(
+            base.rstrip("/") + "/api/v1/reports",
+            json.dumps({"reports": [report]}).encode(),
+            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request).read()
+    """
+    desk = Desk(server)
+    config = desk.claim(tmp_path / "a", desk.model(textwrap.dedent(main)))
+    assert run_solver(config)
+    run = json.loads(config.read_text())["run"]
+    assert desk.call("GET", f"/simulations/{run}/results")["data"][0]["value"] == 1.5

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from physicsrunner.client.native import NativeUplink
-from physicsrunner.runner.attach import pack_scripts
+from physicsrunner.runner.claim import pack_scripts
 from tests.support.cases import make_case
 from tests.support.processes import Processes, ServerProcess
 from tests.support.proxy import FaultProxy

@@ -10,7 +10,7 @@ import requests
 
 from physicsrunner.client.native import NativeUplink
 from physicsrunner.core.state import RunState
-from physicsrunner.runner.attach import pack_scripts
+from physicsrunner.runner.claim import pack_scripts
 from physicsrunner.wire.tokens import Claims, issue, verify
 from tests.support.cases import make_case
 from tests.support.processes import Processes, ServerProcess

@@ -12,8 +12,8 @@ from typing import Any, cast
 from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import ServerUnavailable
-from physicsrunner.runner.context import CANCELLED, LEASE_LOST, Clock, StopRequest
 from physicsrunner.runner.reporting import Progress, Reporter
+from physicsrunner.runner.stop import CANCELLED, LEASE_LOST, Clock, StopRequest
 from physicsrunner.wire.messages import Report, ReportAnswer
 from tests.support.wait import wait_until
 

@@ -4,7 +4,7 @@ Joining an attempt in the work folder to its run on the server.
 Promises:
 
 - `attach` is answered with the attempt's lease; a run that the server does not know yet (it was
-  begun offline) is created there under its own id, with what lies in ``scripts/`` as its model.
+  begun offline) is created there under its own id (`runner.claim`).
 - The lease is kept in the control folder (mode 0600), so that a runner that was killed goes on
   without asking anybody.
 """
@@ -12,25 +12,18 @@ Promises:
 from __future__ import annotations
 
 import json
-import os
-import socket
-import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
-from physicsrunner.client.uplink import Uplink
-from physicsrunner.core.paths import check_path
 from physicsrunner.errors import (
     InvalidRequest,
     NotFound,
     ServerUnavailable,
     StorageFull,
-    UnsafePath,
 )
 from physicsrunner.runner.context import Attempt
-from physicsrunner.runner.environment import CONFIG_NAME, write_private
+from physicsrunner.runner.environment import write_private
 from physicsrunner.runner.fetch import Patience
 from physicsrunner.runner.workdir import WorkFolder
 from physicsrunner.wire.codec import decode, encode
@@ -39,7 +32,6 @@ from physicsrunner.wire.messages import LeaseGrant
 
 #: What a server answers, or does not answer, that cannot do it just now.
 NO_ANSWER_NOW: Final = (ServerUnavailable, StorageFull)
-_SAME_TIME: Final = (1980, 1, 1, 0, 0, 0)
 
 
 def patience(attempt: Attempt, seconds: float) -> Patience:
@@ -89,9 +81,11 @@ def attach(attempt: Attempt, seconds: float) -> LeaseGrant:
         if attempt.config.wire != NATIVE or not attempt.main_script.is_file():
             raise
         attempt.log.info("the server does not know the run: creating it there")
-        grant = server_patience(attempt, seconds).repeat(lambda: _claim(attempt, uplink))
-        # Its model is what lies here: there is nothing to fetch.
-        grant = replace(grant, bundle=None)
+        from physicsrunner.runner.claim import claim
+
+        grant = server_patience(attempt, seconds).repeat(lambda: claim(attempt, uplink))
+        # Its model and its inputs are what lies here: there is nothing to fetch.
+        grant = replace(grant, bundle=None, inputs=[])
     take_grant(attempt, grant)
     return attempt.grant or grant
 
@@ -132,60 +126,3 @@ def kept_grant(folder: WorkFolder, run: str) -> LeaseGrant | None:
 
 def _kept(folder: WorkFolder) -> Path:
     return folder.control / "lease.json"
-
-
-def _claim(attempt: Attempt, uplink: Uplink) -> LeaseGrant:
-    """Create the run from the work folder; a repeat is answered with the same lease."""
-    native = cast("Any", uplink)  # only the native wire creates runs under ids of ours
-    bundle = attempt.folder.control / "bundle.zip"
-    pack_scripts(attempt.folder.scripts, bundle)
-    try:
-        model = native.upload_bundle(bundle, attempt.name)
-    finally:
-        bundle.unlink(missing_ok=True)
-    request: dict[str, Any] = {
-        "id": attempt.run,
-        "model_id": model["id"],
-        "model_version": model.get("version"),
-        "name": attempt.name,
-        "parameters": {"inputs": dict(_parameters(attempt))},
-        "claim": {"agent": socket.gethostname()},
-    }
-    return cast("LeaseGrant", native.claim(request))
-
-
-def _parameters(attempt: Attempt) -> dict[str, Any]:
-    try:
-        given = json.loads((attempt.folder.inputs / "parameters.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        given = attempt.config.parameters
-    return dict(given) if isinstance(given, dict) else dict(attempt.config.parameters)
-
-
-def pack_scripts(scripts: Path, target: Path) -> None:
-    """Zip what is in ``scripts/``, but not config.json (it holds a token) and byte code."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
-        for path in _model_files(scripts):
-            name = path.relative_to(scripts).as_posix()
-            entry = zipfile.ZipInfo(name, _SAME_TIME)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (0o100755 if os.access(path, os.X_OK) else 0o100644) << 16
-            with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as out:
-                while data := source.read(1 << 20):
-                    out.write(data)
-
-
-def _model_files(scripts: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(scripts):
-        folders[:] = sorted(f for f in folders if f != "__pycache__" and not f.startswith("."))
-        for name in sorted(files):
-            path = Path(folder) / name
-            if name.startswith(".") or name.endswith(".pyc") or not path.is_file():
-                continue
-            if path == scripts / CONFIG_NAME:
-                continue
-            try:
-                check_path(path.relative_to(scripts).as_posix())
-            except UnsafePath:
-                continue
-            yield path

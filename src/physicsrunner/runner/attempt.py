@@ -30,7 +30,7 @@ from physicsrunner.engines.base import EngineStatus, Phase
 from physicsrunner.engines.local import LocalEngine
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.attach import kept_grant
-from physicsrunner.runner.context import Attempt, Clock, StopRequest
+from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.fetch import Stopped
 from physicsrunner.runner.journal import History, Journal, Outcome
 from physicsrunner.runner.lock import WorkLock
@@ -38,6 +38,7 @@ from physicsrunner.runner.logs import AttemptLog
 from physicsrunner.runner.reporting import Progress, Reporter
 from physicsrunner.runner.result import RunResult, StageTime
 from physicsrunner.runner.stages import download, execute, init, postprocess, watch
+from physicsrunner.runner.stop import Clock, StopRequest
 from physicsrunner.runner.workdir import WorkFolder
 from physicsrunner.wire.documents import NATIVE, PHYSICSWORKS, RunnerConfig
 from physicsrunner.wire.messages import Failure

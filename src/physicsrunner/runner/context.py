@@ -8,64 +8,24 @@ be hundreds in a process; they share nothing.
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.stages import StagePlan
 from physicsrunner.engines.local import LocalEngine
 from physicsrunner.runner.journal import History, Journal, Outcome
+from physicsrunner.runner.logs import AttemptLog
+from physicsrunner.runner.reporting import Reporter
 from physicsrunner.runner.result import Delivery
+from physicsrunner.runner.stop import Clock, StopRequest
 from physicsrunner.runner.workdir import WorkFolder
 from physicsrunner.wire.documents import Case, RunnerConfig
 from physicsrunner.wire.messages import LeaseGrant, Limits, Result
 
 if TYPE_CHECKING:
-    from physicsrunner.runner.logs import AttemptLog
-    from physicsrunner.runner.reporting import Reporter
     from physicsrunner.runner.stages.watch import Watchers
-
-CANCELLED: Final = "cancelled"
-TIMEOUT: Final = "timeout"
-LEASE_LOST: Final = "lease_lost"
-
-
-class StopRequest:
-    """Why the program is to stop, once somebody has asked. The first reason counts."""
-
-    def __init__(self, outside: threading.Event | None = None) -> None:
-        self._outside = outside
-        self._guard = threading.Lock()
-        self._reason: str | None = None
-
-    def ask(self, reason: str) -> None:
-        """Ask for the stop."""
-        with self._guard:
-            if self._reason is None:
-                self._reason = reason
-
-    @property
-    def reason(self) -> str | None:
-        """Why, or None when nobody has asked."""
-        if self._reason is None and self._outside is not None and self._outside.is_set():
-            self.ask(CANCELLED)
-        return self._reason
-
-    def asked(self) -> bool:
-        """Say whether anybody has asked."""
-        return self.reason is not None
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Time and chance, as arguments."""
-
-    now: Callable[[], float]
-    sleep: Callable[[float], None]
-    random: Callable[[], float]
 
 
 @dataclass

@@ -22,9 +22,10 @@ from physicsrunner.core.stages import Stage
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.attach import attach, server_patience
-from physicsrunner.runner.context import LEASE_LOST, Attempt
+from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.result import Delivery
 from physicsrunner.runner.stages.watch import contact
+from physicsrunner.runner.stop import LEASE_LOST
 from physicsrunner.wire.messages import Report, ReportAnswer
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from physicsrunner.engines.base import EngineStatus, NativeId, Phase
-from physicsrunner.runner.context import CANCELLED, TIMEOUT, Attempt
+from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import CONFIG_NAME, read_config
+from physicsrunner.runner.stop import CANCELLED, TIMEOUT
 
 _LOOK_S: Final = 0.25  # between two looks at requests to stop, while the program runs
 _ABORT_S: Final = 1.0  # between two looks at config.json

@@ -21,7 +21,7 @@ from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.retry import Backoff
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
-from physicsrunner.runner.context import CANCELLED, LEASE_LOST, Clock, StopRequest
+from physicsrunner.runner.stop import CANCELLED, LEASE_LOST, Clock, StopRequest
 from physicsrunner.wire.messages import Report, ReportAnswer
 
 _BETWEEN_S: Final = 0.1

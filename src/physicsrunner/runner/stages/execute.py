@@ -15,11 +15,12 @@ from typing import Final
 from physicsrunner.core.state import RunState
 from physicsrunner.engines.base import EngineStatus, NativeId, Phase
 from physicsrunner.errors import ConfigError
-from physicsrunner.runner.context import CANCELLED, LEASE_LOST, TIMEOUT, Attempt
+from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import program
 from physicsrunner.runner.fetch import Stopped
 from physicsrunner.runner.journal import Outcome
 from physicsrunner.runner.process import supervise
+from physicsrunner.runner.stop import CANCELLED, LEASE_LOST, TIMEOUT
 from physicsrunner.wire.messages import Failure
 
 _TAIL: Final = 4096  # bytes of the log that are searched for its last line
