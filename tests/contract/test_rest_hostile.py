@@ -166,6 +166,15 @@ def _at_once(work: Callable[[], None], count: int) -> None:
         thread.join(60)
 
 
+def test_no_line_is_too_far(server: RestServer) -> None:
+    """A line of the series that no file has is no failure of ours."""
+    run, _ = server.claim()
+    server.put_file(run, "metadata/series.jsonl", b'{"series": "p", "x": 1, "y": 2}\n')
+    for line in (10, 1 << 53, 1 << 62, 1 << 70):
+        path = f"{rest.simulation(run)}/series?after_line={line}"
+        assert server.call("GET", path).status_code in (200, 422)
+
+
 def test_live_events_are_strict_json() -> None:
     """What goes over socket.io has no NaN in it: browsers would drop the connection."""
     text = StrictJson.dumps(["event", {"y": [float("nan"), 1.5], "z": float("-inf")}])

@@ -75,7 +75,7 @@ async def series(
     run: str,
     who: Caller,
     parts: Shared,
-    after_line: Annotated[int, Query(ge=0)] = 0,
+    after_line: Annotated[int, Query(ge=0, le=1 << 53)] = 0,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000,
     attempt: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
