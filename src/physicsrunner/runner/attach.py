@@ -100,7 +100,9 @@ def take_grant(attempt: Attempt, grant: LeaseGrant) -> None:
         attempt.run = grant.run
     attempt.reporter.rename(attempt.run, attempt.number)
     attempt.log_file.secrets.add(grant.token)
-    attempt.journal.note("named", run=grant.run, name=grant.name)
+    # Where the server made the id, forgetting it would make a second run there.
+    theirs = attempt.config.wire != NATIVE
+    attempt.journal.note("named", sync=theirs, run=grant.run, name=grant.name)
     set_token(attempt, grant.token)
 
 

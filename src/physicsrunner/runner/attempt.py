@@ -230,7 +230,7 @@ def _run(attempt: Attempt) -> RunResult:
     times = [_stage(attempt, stage) for stage in Stage]
     finished = Stage.POSTPROCESS in attempt.plan.stages
     if finished:
-        attempt.journal.note("finished", kept=not attempt.plan.upload)
+        attempt.journal.note("finished", sync=False, kept=not attempt.plan.upload)
     return _result(attempt, tuple(times))
 
 
@@ -265,7 +265,8 @@ def _stage(attempt: Attempt, stage: Stage) -> StageTime:
     except Exception as error:
         _failed(attempt, stage, error)
     else:
-        attempt.journal.note("stage_done", stage=stage, seconds=time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        attempt.journal.note("stage_done", sync=False, stage=stage, seconds=seconds)
     attempt.history = attempt.journal.read()
     seconds = time.perf_counter() - began
     attempt.log.info("stage %s: %.3f s", stage.value, seconds)

@@ -47,7 +47,7 @@ def deliver_attempt(attempt: Attempt) -> Delivery:
         delivery = Delivery(delivered=False, error=str(error))
     attempt.delivery = delivery
     if delivery.delivered:
-        attempt.journal.note("delivered", files=delivery.files, bytes=delivery.bytes)
+        attempt.journal.note("delivered", sync=False, files=delivery.files, bytes=delivery.bytes)
     return delivery
 
 
@@ -140,7 +140,7 @@ def _report(attempt: Attempt, uplink: Uplink, timeout: float) -> ReportAnswer | 
         return answer
     if answer.error is not None:
         attempt.warn(f"the server did not take the outcome: {answer.detail or answer.error}")
-    attempt.journal.note("reported", answer=answer.error)
+    attempt.journal.note("reported", sync=False, answer=answer.error)
     return answer
 
 

@@ -71,6 +71,13 @@ class Journal:
         """
         Append one event with the present time.
 
+        Parameters
+        ----------
+        sync
+            It must outlive the machine's crash, as must all before it. Whatever a restart may do
+            again without harm need not: to outlive this process, writing is enough, and a busy
+            disk takes a tenth of a second for each.
+
         Raises
         ------
         StorageFull
