@@ -34,7 +34,7 @@ _PROGRAM: Final = """
 import json, sys
 import pyvista
 pyvista.OFF_SCREEN = True
-for item in json.load(sys.stdin):
+def picture(item):
     mesh = pyvista.read(item["source"])
     field = item["field"] or next(iter(mesh.array_names), None)
     plotter = pyvista.Plotter(off_screen=True, window_size=(1024, 768))
@@ -45,6 +45,13 @@ for item in json.load(sys.stdin):
         plotter.view_xy()
     plotter.screenshot(item["target"])
     plotter.close()
+failed = []
+for item in json.load(sys.stdin):
+    try:
+        picture(item)
+    except Exception as error:  # the others are still made
+        failed.append(f"{item['target']}: {type(error).__name__}: {error}")
+sys.exit("; ".join(failed) or 0)
 """
 
 
