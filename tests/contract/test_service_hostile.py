@@ -1,4 +1,4 @@
-"""What a faulty or hostile caller sends must harm nobody else, and never a run that is published."""
+"""What a faulty or hostile caller sends must harm nobody else, nor a run that is published."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,10 @@ def test_numbers_that_are_none_harm_no_report(house: House, field: str, value: f
     """A progress, ETA or time that is no number of this world is not believed; the rest is."""
     grant, bearer = house.claimed()
     other, _ = house.claimed("other")
+    odd: dict[str, Any] = {field: value}
     batch = [
-        replace(Report(grant.run, 1, RunState.RUNNING, label="a"), **{field: value}),
-        replace(Report(grant.run, 1, label="b"), **{field: value}),
+        replace(Report(grant.run, 1, RunState.RUNNING, label="a"), **odd),
+        replace(Report(grant.run, 1, label="b"), **odd),
     ]
     assert [item.error for item in house.services.leases.report(bearer, batch)] == [None, None]
     house.clock.move(2)
@@ -192,7 +194,8 @@ def test_a_document_that_is_nested_too_deeply_is_refused(house: House, field: st
     deep: Any = 1
     for _ in range(450):
         deep = {"a": deep}
-    wanted = replace(NewRun(model_id=house.model()), **{field: {"x": deep}})
+    document: dict[str, Any] = {field: {"x": deep}}
+    wanted = replace(NewRun(model_id=house.model()), **document)
     with pytest.raises(InvalidRequest, match="nested"):
         house.services.runs.create(house.admin, wanted)
 
@@ -225,11 +228,10 @@ def test_a_run_that_cannot_be_kept_leaves_no_folder(
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "add_run", fail)
+        runs = house.services.runs
+        make = runs.create if way == "create" else partial(runs.claim, agent="host")
         with pytest.raises(ServerUnavailable):
-            if way == "create":
-                house.services.runs.create(house.admin, wanted)
-            else:
-                house.services.runs.claim(house.admin, wanted, "host")
+            make(house.admin, wanted)
     assert list((house.services.data / "simulations").iterdir()) == []
     assert house.services.runs.create(house.admin, wanted).id == wanted.id
 
