@@ -28,12 +28,11 @@ def main(argv: Sequence[str]) -> int:
     with transfer.workplace() as place, transfer.server(place / "server") as server:
         for pair in range(options.pairs):
             folder = transfer.work_folder(place / f"many{pair}")
-            content = os.urandom(options.size)
             for index in range(options.count):
                 path = folder.outputs / "files" / f"{index // 1000:03}"
                 if index % 1000 == 0:
                     path.mkdir()
-                (path / f"{index:06}.dat").write_bytes(index.to_bytes(8, "big") + content[8:])
+                (path / f"{index:06}.dat").write_bytes(os.urandom(options.size))
             single = transfer.work_folder(place / f"one{pair}")
             transfer.make_file(single.outputs / "files" / "one.dat", options.count * options.size)
             for work, took in ((folder, many), (single, one)):

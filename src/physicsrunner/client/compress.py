@@ -21,6 +21,8 @@ except ImportError:  # the extra [fast] is not installed
 SAMPLE: Final = 64 * 1024  # bytes
 MIN_BODY: Final = 16 * 1024  # bytes: below that a request's own cost counts more
 _GAIN: Final = 0.8  # compressed must take less than this part of the time
+_FASTER: Final = 1.1  # what compression must have brought to be tried again at once
+_PLAIN: Final = 100  # bodies without a trial, otherwise
 
 
 class LineSpeed:
@@ -28,6 +30,7 @@ class LineSpeed:
 
     def __init__(self) -> None:
         self.rate: float | None = None
+        self._plain = 0  # bodies to come that are not compressed
 
     def measured(self, count: int, seconds: float) -> None:
         """Take note that *count* bytes took *seconds*. Small bodies say nothing."""
@@ -35,6 +38,24 @@ class LineSpeed:
             return
         rate = count / seconds
         self.rate = rate if self.rate is None else 0.5 * self.rate + 0.5 * rate
+
+    def compressed(self, count: int, seconds: float) -> None:
+        """
+        Take note that a body of *count* bytes before compression took *seconds*.
+
+        A server that is busy looks like a slow line. If less on the line was no faster, the line
+        is not what we wait for.
+        """
+        if count < 4 * SAMPLE or seconds <= 0 or self.rate is None:
+            return
+        if count / seconds < _FASTER * self.rate:
+            self._plain = _PLAIN
+
+    def worth_trying(self) -> bool:
+        """Whether compression may be tried with the next body."""
+        if self._plain:
+            self._plain -= 1
+        return not self._plain
 
 
 def encodings() -> tuple[str, ...]:
