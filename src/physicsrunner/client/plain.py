@@ -66,7 +66,9 @@ class PlainResponse:
         if self._content is not None:
             yield self._content
             return
-        while data := self._response.read(size):
+        # A stream's pieces are passed on as they come: `read` would wait for *size* bytes of them.
+        read = self._response.read1 if self._response.chunked else self._response.read
+        while data := read(size):
             yield data
         if self._response.length:
             raise ConnectionResetError(f"{self._response.length} bytes of the body did not come")
