@@ -241,12 +241,12 @@ def solver_names() -> str:
 
 def _parameters(function: Callable[..., Any]) -> str:
     shown = []
+    stars: dict[Any, str] = {inspect.Parameter.VAR_KEYWORD: "**"}
     for parameter in inspect.signature(function).parameters.values():
         plain = isinstance(parameter.default, (str, int, float, type(None)))
         default = f"={parameter.default!r}" if plain else "=..."
         if parameter.default is parameter.empty:
             default = ""
-        stars = {parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}
         shown.append(f"{stars.get(parameter.kind, '')}{parameter.name}{default}")
     return ", ".join(shown)
 

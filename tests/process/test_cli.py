@@ -150,6 +150,8 @@ def test_a_case_from_submit_to_download(
     log = "".join(f"step {step}\n" for step in range(1, 21))
     assert cli("logs", "1").stdout == log
     assert "".join(str(line["text"]) for line in json_lines(cli("logs", "1", "--json"))) == log
+    wrong = processes.cli("logs", "1", "solver.log", check=False, **up.login)
+    assert (wrong.returncode, "it has: main.log" in wrong.stderr) == (6, True)
     files = cli("files", "1", "--json").json["data"]
     assert "outputs/data_files/field.txt" in {file["path"] for file in files}
     assert all(file["sealed"] for file in files)

@@ -97,6 +97,22 @@ def test_what_is_wrong_is_named(text: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("workDir: w\n\ttoken: secret\n", "line 2, column 1, is neither JSON nor YAML: a tab"),
+        ("workDir: w\ntoken: {secret: [\n", "is neither JSON nor YAML: "),
+        ("token: 'secret", "is neither JSON nor YAML: "),
+    ],
+)
+def test_what_is_no_yaml_is_placed_and_not_quoted(text: str, words: str) -> None:
+    """The line that is wrong may hold a token."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "config.yaml")
+    assert words in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_token_is_never_shown() -> None:
     """Neither an error nor a repr holds it."""
     with pytest.raises(ConfigError) as caught:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from physicsrunner.cli.command import Invocation, make_command
-from physicsrunner.cli.tables import size
+from physicsrunner.cli.tables import count, size
 
 
 @make_command("download")
@@ -52,9 +52,9 @@ def command(
         )
         return
     fetched = [file for file in done if file.fetched]
-    here = f", {len(done) - len(fetched)} were here already" if len(fetched) < len(done) else ""
+    here = f"; here already: {len(done) - len(fetched)}" if len(fetched) < len(done) else ""
     total = size(sum(file.size for file in fetched))
-    call.screen.text(f"{len(fetched)} files, {total}, in {target}{here}")
+    call.screen.text(f"{count(len(fetched), 'file')}, {total}, in {target}{here}")
     open_ = [file.path for file in done if file.sha256 is None]
     if open_:
         call.screen.note(f"{len(open_)} of them are still being written: fetch them again later")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from physicsrunner.cli.command import Invocation, make_command
-from physicsrunner.cli.tables import Column, size
+from physicsrunner.cli.tables import Column, count, size
 
 _COLUMNS = (
     Column("SIZE", right=True),
@@ -43,4 +43,4 @@ def command(call: Invocation, run: str, attempt: int | None) -> None:
         return
     call.screen.table(_COLUMNS, rows)
     total = sum(int(file["size"]) for file in files)
-    call.screen.note(f"{len(files)} files, {size(total)}")
+    call.screen.note(f"{count(len(files), 'file')}, {size(total)}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from physicsrunner.cli.follow import LiveNumbers
-from physicsrunner.cli.tables import Column, number, printable, seconds, size
+from physicsrunner.cli.tables import Column, count, number, printable, seconds, size
 from physicsrunner.core.exitcodes import exit_code
 from physicsrunner.core.state import RunState
 from physicsrunner.runner.api import load_config, run_solver
@@ -119,7 +119,7 @@ def tell(call: Invocation, result: RunResult, *, seconds_taken: float, quiet: bo
     folder = result.work_dir if folder.startswith("..") else folder
     screen.text(
         f"{result.state} after {seconds(seconds_taken)}: "
-        f"{result.files} files, {size(result.bytes)}, in {folder}"
+        f"{count(result.files, 'file')}, {size(result.bytes)}, in {folder}"
         f"{', delivered' if result.delivered else ''}"
     )
     if result.results:

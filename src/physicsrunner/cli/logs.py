@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import codecs
+from typing import TYPE_CHECKING
 
 import click
 
 from physicsrunner.cli.command import Invocation, make_command
+from physicsrunner.errors import NotFound
+
+if TYPE_CHECKING:
+    from physicsrunner.client.client import Client
 
 
 @make_command("logs")
@@ -31,12 +36,25 @@ def command(
         if tail is not None:
             sizes = {file["path"]: int(file["size"]) for file in client.files(run)}
             offset = max(offset, sizes.get(path, 0) - tail * 1000)
+        empty = True
         for piece in client.logs(run, path, offset=offset, follow=follow):
+            empty = False
             text = decoder.decode(piece.data)
             if call.as_json:
                 call.screen.line({"path": piece.path, "offset": piece.offset, "text": text})
             else:
                 call.screen.raw(text)
+        if empty and not _logs(client, run, path):
+            call.screen.note("nothing is written yet")
     rest = decoder.decode(b"", final=True)
     if rest and not call.as_json:
         call.screen.raw(rest)
+
+
+def _logs(client: Client, run: str, path: str) -> list[str]:
+    """Return the names of the run's logs; `NotFound` where there are some, but not *path*."""
+    logs = [file["path"] for file in client.files(run) if file["path"].startswith("logs/")]
+    if logs and path not in logs:
+        names = ", ".join(name.removeprefix("logs/") for name in logs)
+        raise NotFound(f"run {run} has no {path}; it has: {names}")
+    return logs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from physicsrunner.cli.command import Invocation, make_command
-from physicsrunner.cli.tables import size
+from physicsrunner.cli.tables import count, size
 from physicsrunner.errors import PhysicsRunnerError, ServerUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def _work_folders(folder: Path) -> Iterator[Path]:
     if history_of(folder).run is not None:
         yield folder
         return
-    inside = [path for path in sorted(folder.iterdir()) if history_of(path).run is not None]
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    inside = [path for path in folders if history_of(path).run is not None]
     if not inside:
         raise UsageError(f"{folder} is no work folder of a run, and holds none")
     yield from (path for path in inside if not history_of(path).delivered)
@@ -92,7 +93,7 @@ def _told(call: Invocation, folder: Path, result: RunResult) -> dict[str, object
     for warning in result.warnings:
         call.screen.note(f"warning: {warning}")
     if not call.as_json:
-        what = f"{result.files} files, {size(result.bytes)}"
+        what = f"{count(result.files, 'file')}, {size(result.bytes)}"
         told = f"delivered, {what}" if result.delivered else "not delivered yet"
         call.screen.text(f"{folder}: {told} (run {result.run}, {result.state})")
     return {

@@ -160,6 +160,18 @@ def size(count: float) -> str:
     return f"{count:.1f} {unit}"
 
 
+def count(number: int, thing: str) -> str:
+    """
+    Return how many of a thing there are.
+
+    Examples
+    --------
+    >>> count(1, "file"), count(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def seconds(value: float | None) -> str:
     """
     Return a duration.

@@ -138,8 +138,12 @@ def _parse_yaml(text: str, where: str, json_error: ValueError) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        said = " ".join(str(error).split())
-        raise ConfigError(f"{where} is neither JSON nor YAML: {said}") from None
+        # Not the whole message: it quotes the line, and the line may hold a token.
+        mark, said = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        line = f", line {mark.line + 1}, column {mark.column + 1}," if mark else ""
+        if "'\\t'" in (said or ""):
+            said = "a tab where YAML takes spaces alone"
+        raise ConfigError(f"{where}{line} is neither JSON nor YAML: {said or 'no text'}") from None
 
 
 def _read(data: Mapping[str, Any], keys: Mapping[str, _Key], where: str) -> dict[str, Any]:
