@@ -157,3 +157,21 @@ def test_a_file_that_never_stops_growing_ends(bench: Bench, size: int) -> None:
         assert [name for name, _ in delivery.skipped] == ["outputs/logs/daemon.log"]
     else:
         assert "outputs/logs/daemon.log" in delivery.pending
+
+
+def test_hashing_a_very_large_file_is_waited_for(bench: Bench) -> None:
+    """A file of which the hash alone takes longer than the deadline is delivered all the same."""
+    bench.look()
+    book = bench.sync._books[RUN, 1]
+    book.busy = book.hashing = 1
+    book.deadline = bench.clock.time + 180
+    ready = bench.clock.time + 600
+
+    def wait(seconds: float) -> None:
+        bench.clock.wait(max(seconds, 5.0))
+        if bench.clock.time >= ready:
+            book.busy = book.hashing = 0
+
+    bench.sync._wait = wait
+    assert bench.sync._until_settled(book)
+    assert bench.clock.time >= ready

@@ -40,6 +40,7 @@ _PENDING_NAMED: Final = 1000
 #: A scan may take this share of the time.
 _SCAN_SHARE: Final = 20.0
 _IDLE_S: Final = 60.0
+_AFTER_HASH_S: Final = 30.0  #: for the seal, when hashing alone took the time
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,12 @@ class Sync:
     def start(self) -> None:
         """Start sending, in threads of its own."""
         self._hashers = ThreadPoolExecutor(2, thread_name_prefix="sync-hash")
-        loops = (("look", self._look_loop), ("live", self._live_loop), ("bulk", self._bulk_loop))
-        for name, loop in loops:
+        loops: dict[str, Callable[[], None]] = {
+            "look": self._look_loop,
+            "live": lambda: self._sender.loop(LIVE, self._closing),
+            "bulk": lambda: self._sender.loop(BULK, self._closing),
+        }
+        for name, loop in loops.items():
             thread = threading.Thread(target=loop, name=f"sync-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -202,7 +207,7 @@ class Sync:
             `delivered` is False when something is not sealed: `pending` and `error` say what.
         """
         book = self._books[run, attempt]
-        deadline = None if timeout is None else self._now() + timeout
+        book.deadline = None if timeout is None else self._now() + timeout
         with self._changed:
             book.finishing = self._now()
             book.refusals, book.error = 0, None
@@ -217,30 +222,32 @@ class Sync:
                 if not changed and book.settled():
                     book.restless.clear()
                     break
-            if not self._until_settled(book, deadline):
+            if not self._until_settled(book):
                 break
-            if deadline is not None and self._now() >= deadline:
+            if book.deadline is not None and self._now() >= book.deadline:
                 break
         with self._changed:
             return self._delivery(book)
 
     # -- finishing -------------------------------------------------------------------------------
 
-    def _until_settled(self, book: Book, deadline: float | None) -> bool:
+    def _until_settled(self, book: Book) -> bool:
         """Wait until *book* is settled; False when that is given up."""
         while True:
             if not self._threads:
-                self.step(deadline)
+                self.step(book.deadline)
             with self._changed:
                 if book.settled():
                     return True
                 now = self._now()
                 if book.refusals > 2 or self._closing.is_set():
                     return False
-                if deadline is not None and now >= deadline:
+                if book.deadline is not None and book.hashing and self._sender.trouble is None:
+                    book.deadline = max(book.deadline, now + _AFTER_HASH_S)
+                if book.deadline is not None and now >= book.deadline:
                     book.error = book.error or self._sender.trouble or "not finished in time"
                     return False
-                left = 1.0 if deadline is None else min(1.0, deadline - now)
+                left = 1.0 if book.deadline is None else min(1.0, book.deadline - now)
                 if self._threads:
                     self._changed.wait(left)
                     continue
@@ -390,9 +397,3 @@ class Sync:
                 self._look()
             except Exception:
                 self._log.exception("looking at the disk failed; the next scan repeats it")
-
-    def _live_loop(self) -> None:
-        self._sender.loop(LIVE, self._closing)
-
-    def _bulk_loop(self) -> None:
-        self._sender.loop(BULK, self._closing)

@@ -80,6 +80,8 @@ class Book:
     moved: dict[str, None] = field(default_factory=dict)  #: gone or replaced, to be told
     fresh: dict[str, None] = field(default_factory=dict)  #: of which nothing is stored
     busy: int = 0  #: entries in flight or hashing
+    hashing: int = 0  #: of these, entries that are hashed
+    deadline: float | None = None  #: of `Sync.finish`
     waiting: int = 0  #: entries with a later time
     loaded: bool = False
     loading: bool = False

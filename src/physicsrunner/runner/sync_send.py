@@ -293,6 +293,7 @@ class Sender:
             with self._changed:
                 part.entry.hashing = True
                 part.book.busy += 1
+                part.book.hashing += 1
             self._hash_it(self._hash_job(part.book, part.entry))
 
     def _hash_job(self, book: Book, entry: Entry) -> Callable[[Callable[[], bool]], None]:
@@ -301,6 +302,7 @@ class Sender:
             with self._changed:
                 entry.hashing = False
                 book.busy -= 1
+                book.hashing -= 1
                 entry.digest = found
                 if found is None or found[0] != entry.stamp:
                     self._look_again(book, entry.relative)
