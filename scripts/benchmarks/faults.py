@@ -26,7 +26,7 @@ from tests.support.wait import wait_until
 
 from physicsrunner.client.native import NativeUplink
 from physicsrunner.core.paths import artifact_path
-from physicsrunner.runner.attach import pack_scripts
+from physicsrunner.runner.claim import pack_scripts
 from physicsrunner.wire.tokens import Claims, issue, verify
 
 AT_ONCE = 4  # runs under way at a time

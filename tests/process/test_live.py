@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import statistics
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +33,6 @@ class Viewer:
     def __init__(self, server: RestServer, token: str, **options: Any) -> None:
         self.events: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
-        self.when: list[float] = []
         self.client = socketio.Client(reconnection=False)
         self.client.on(live.EVENT, self._event)
         self.client.on(live.COMMAND, self.commands.append)
@@ -47,7 +44,6 @@ class Viewer:
         )
 
     def _event(self, event: dict[str, Any]) -> None:
-        self.when.append(time.perf_counter())
         self.events.append(event)
 
     def subscribe(self, room: str, after: int | None = None) -> dict[str, Any]:
@@ -217,26 +213,13 @@ def test_a_viewer_that_does_not_read_is_dropped(
     slow.close()
 
 
-def test_latency_of_log_lines(server: RestServer, record_property: Callable[..., None]) -> None:
-    """A line that is sent reaches a subscriber quickly at 100 lines a second."""
+def test_log_lines_arrive_once_and_in_order(server: RestServer) -> None:
+    """Lines that are sent one by one reach a subscriber whole, in order, each once."""
     run, _ = server.claim()
-    sent: list[float] = []
-    got: dict[int, float] = {}
     with viewer(server) as mine:
         mine.subscribe(live.run_room(run))
-        offset, pause = 0, threading.Event()
+        offset = 0
         for number in range(200):
-            sent.append(time.perf_counter())
             offset = put_line(server, run, offset, f"{number}\n")
-            pause.wait(max(0.0, sent[0] + (number + 1) * 0.01 - time.perf_counter()))
         text = "".join(f"{number}\n" for number in range(200))
         wait_until(lambda: "".join(e["data"]["text"] for e in mine.of(live.LOG)) == text)
-        for event, when in zip(mine.events, mine.when, strict=True):
-            if event["type"] == live.LOG:
-                got.update({int(line): when for line in event["data"]["text"].split()})
-    waits = sorted(1000 * (got[number] - sent[number]) for number in range(200))
-    p50, p95 = statistics.median(waits), waits[189]
-    record_property("latency_ms", {"p50": p50, "p95": p95})
-    print(f"log line sent -> seen: p50 {p50:.1f} ms, p95 {p95:.1f} ms, most {waits[-1]:.1f} ms")
-    assert p50 < 50
-    assert p95 < 150

@@ -363,21 +363,11 @@ HEAVY = {
 }
 
 
-def test_importing_costs_little() -> None:
-    """Importing the module loads nothing heavy, and takes under 60 ms more than bare Python."""
-    program = (
-        "import sys, time; start = time.perf_counter(); import physicsrunner.solver; "
-        "took = time.perf_counter() - start; print([took, sorted(sys.modules)])"
-    )
-    took = []
-    for _ in range(10):  # the best of some: a busy machine is not what is measured
-        said = subprocess.check_output([sys.executable, "-c", program], text=True)
-        seconds, modules = ast.literal_eval(said)
-        assert not HEAVY & set(modules)
-        took.append(seconds)
-        if seconds < 0.060:
-            break
-    assert min(took) < 0.060
+def test_importing_loads_nothing_heavy() -> None:
+    """A main.py pays for what it calls: importing the module loads none of these."""
+    program = "import sys, physicsrunner.solver; print(sorted(sys.modules))"
+    said = subprocess.check_output([sys.executable, "-c", program], text=True)
+    assert not HEAVY & set(ast.literal_eval(said))
 
 
 def test_names_are_found_late() -> None:
