@@ -174,14 +174,14 @@ def test_an_unexpected_error_tells_nothing_of_its_inside(
     """A fault of the server is 500, names the line of its log, and shows no text of the fault."""
 
     def broken(*_: object) -> None:
-        raise RuntimeError("the secret is 42")
+        raise RuntimeError("the secret is swordfish")
 
     monkeypatch.setattr(server.services.runs, "list", broken)
     response = server.call("GET", rest.SIMULATIONS)
     assert response.status_code == 500
     document = is_problem(response)
     assert document["code"] == "internal"
-    assert "42" not in response.text
+    assert "swordfish" not in response.text
     assert document["detail"].split()[-1] in caplog.text
 
 

@@ -56,6 +56,20 @@ def test_a_form_may_come_in_any_pieces(
         assert stream.size == len(data)
 
 
+@pytest.mark.parametrize("name", ["chunk", 'a"chunk', "{", "a\\"])
+def test_metadata_may_use_the_same_words(name: str) -> None:
+    """A key or a text of the metadata that looks like the chunk is not taken for it."""
+    fields = {"metadata": {name: "AAAA", "more": {"chunk": '"chunk": "'}}, "filename": "f"}
+    body = urlencode({"json": json.dumps({**fields, "chunk": "aGk="})}).encode()
+    for step in (1, 7, len(body)):
+        found = bytearray()
+        stream = FormStream(found.extend)
+        for place in range(0, len(body), step):
+            stream.feed(body[place : place + step])
+        assert stream.finish() == fields
+        assert bytes(found) == b"hi"
+
+
 def test_a_form_goes_through_files() -> None:
     """A large form is read from one file and its bytes go to another."""
     data = bytes(range(256)) * 20_000

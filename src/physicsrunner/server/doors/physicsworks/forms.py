@@ -19,6 +19,8 @@ from physicsrunner.errors import InvalidRequest
 from physicsrunner.wire.physicsworks import decode_chunk
 
 _KEY: Final = re.compile(rb'"chunk"\s*:\s*"')
+#: What matters for the depth of a place in JSON: texts (whole, or cut off) and brackets.
+_DEPTH: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
 _FIELD: Final = b"json="
 _MAX_FIELDS: Final = 1024 * 1024  # bytes of the JSON without its chunk
 _PIECE: Final = 1024 * 1024
@@ -103,7 +105,7 @@ class FormStream:
     def _text(self, text: bytes) -> None:
         if not self._in_chunk and not self._chunked:
             self._head += text
-            found = _KEY.search(self._head)
+            found = _find_key(self._head)
             if found is None:
                 self._check(self._head)
                 return
@@ -134,3 +136,15 @@ class FormStream:
     def _check(fields: bytes) -> None:
         if len(fields) > _MAX_FIELDS:
             raise InvalidRequest(f"the form's JSON without its chunk is over {_MAX_FIELDS} bytes")
+
+
+def _find_key(head: bytes) -> re.Match[bytes] | None:
+    """Return where the form's own key ``chunk`` stands in *head*; metadata may have one too."""
+    for found in _KEY.finditer(head):
+        depth = 0
+        for token in _DEPTH.finditer(head, 0, found.start()):
+            first = token[0][:1]
+            depth += (first in b"{[") - (first in b"}]")
+        if depth == 1:
+            return found
+    return None
