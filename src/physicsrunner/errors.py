@@ -25,6 +25,7 @@ The tree::
       NotAuthenticated        no token, or a wrong one
         TokenExpired          it was right once
       NotAllowed              the token does not give this right
+      TooManyTries            asked too often, or locked out for a while
       NotFound
       Conflict
         IllegalTransition     the state table has no such entry
@@ -36,6 +37,8 @@ The tree::
         PathConflict          a file where a folder is needed, or the reverse
         WorkDirLocked         another runner uses this work folder
         DataLocked            another server uses this data folder
+        NotTerminal           a run that has not ended cannot be deleted
+        Pinned                a pinned run cannot be deleted
       ServerUnavailable       nobody answered, or answered that it cannot now (retryable)
       StorageFull             no space left
       ProgramFailed           main.py ended with an exit code other than 0
@@ -152,6 +155,16 @@ class NotAllowed(PhysicsRunnerError):
     what_to_do = "Ask a project administrator for the right, or use another token."
 
 
+class TooManyTries(PhysicsRunnerError):
+    """Somebody asked too often, or is locked out for a while."""
+
+    code = "too_many_tries"
+    status_hint = 429
+    exit_code = 5
+    retryable = True
+    what_to_do = "Wait as long as the answer says, then try again."
+
+
 class NotFound(PhysicsRunnerError):
     """There is no such thing, or it is not visible to the caller."""
 
@@ -252,6 +265,20 @@ class DataLocked(Conflict):
     code = "data_locked"
     exit_code = 2
     what_to_do = "End the other server, or give this one a folder of its own: --data DIR."
+
+
+class NotTerminal(Conflict):
+    """A run that has not ended was to be deleted."""
+
+    code = "not_terminal"
+    what_to_do = "Cancel the run and wait for its end, then delete it."
+
+
+class Pinned(Conflict):
+    """A pinned run was to be deleted."""
+
+    code = "pinned"
+    what_to_do = "Unpin the run first, if it may really go."
 
 
 class ServerUnavailable(PhysicsRunnerError):

@@ -26,6 +26,7 @@ class LeaseTerms:
     lease_s: float = 60.0
     renew_s: float = 15.0
     token_s: float = 3600.0  #: life of an attempt's token
+    grace_s: float = 300.0  #: after the deadline, before the run's `on_lost_contact` decides
 
     def deadline(self, now: float) -> float:
         """Return until when a lease that is granted or renewed *now* holds."""

@@ -60,6 +60,10 @@ class NewRun:
     tags: list[str] = field(default_factory=list)
     project_id: str | None = None
     inputs: list[InputFile] = field(default_factory=list)
+    study_id: str | None = None
+    retry_of: str | None = None
+    pinned: bool = False
+    door: str | None = None  #: set by the door, never by a client
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,15 @@ class RunSummary:
     not_before: float | None = None  #: not handed out earlier
     on_lost_contact: str = "wait"
     retry_of: str | None = None
+    retry_policy: dict[str, Any] | None = None  #: `core.retry.RetryPolicy` as JSON; None: none
+    # What people ask of it.
+    pause_requested: bool = False  #: the program is to be stopped (SIGSTOP), or is
+    pinned: bool = False  #: never deleted, by nobody and no retention
+    queue_limit_s: float | None = None  #: it times out when it waits longer
+    silence_limit_s: float | None = None  #: no output for so long: a `simulation/silent` event
+    stop_when_silent: bool = False  #: and then it is stopped
+    silent: bool = False  #: its silence has been told, and no output came since
+    door: str | None = None  #: the foreign door that created it
 
     @property
     def duration_seconds(self) -> float | None:
@@ -157,8 +170,12 @@ class RunFilter:
     model_id: str | None = None
     created_by: str | None = None
     agent: str | None = None
+    study_id: str | None = None
     name: str | None = None  #: part of the name, upper and lower case alike
     tag: str | None = None
+    #: Only runs of these projects, and runs of no project by `visible_to`; None: no such bound.
+    projects: list[str] | None = None
+    visible_to: str | None = None
     limit: int = 50
     offset: int = 0
     sort: str = "-created_at"

@@ -89,10 +89,19 @@ runs: Final = Table(
     Column("not_before", Float),
     Column("on_lost_contact", String(16), nullable=False),
     Column("retry_of", String(36)),
+    Column("retry_policy", _JSON),
+    Column("pause_requested", Boolean, nullable=False, server_default=false()),
+    Column("pinned", Boolean, nullable=False, server_default=false()),
+    Column("queue_limit_s", Float),
+    Column("silence_limit_s", Float),
+    Column("stop_when_silent", Boolean, nullable=False, server_default=false()),
+    Column("silent", Boolean, nullable=False, server_default=false()),
+    Column("door", String(32)),
     # The queue, and the clock loop.
     Index(None, "status", "priority", "number"),
     Index(None, "status", "deadline"),
     Index(None, "agent", "status"),
+    Index(None, "status", "completed_at"),
     # The lists: newest first, filtered by one or two columns.
     Index(None, "created_at", "number"),
     Index(None, "status", "created_at", "number"),
@@ -115,6 +124,7 @@ run_bodies: Final = Table(
     Column("inputs", _JSON, nullable=False),
     Column("results", _JSON, nullable=False),
     Column("metrics", _JSON, nullable=False),
+    Column("secrets", Text),  # encrypted; None: it has none
 )
 
 run_tags: Final = Table(
@@ -176,8 +186,11 @@ events: Final = Table(
     Column("project_id", String(64)),
     Column("time", Float, nullable=False),
     Column("data", _JSON, nullable=False),
+    Column("actor", String(255)),  # who caused it; None: the server itself
+    Column("origin", String(64)),  # from which address
     Index(None, "run_id", "id"),
     Index(None, "project_id", "id"),
+    Index(None, "actor", "id"),
     sqlite_autoincrement=True,  # an id is never given twice
 )
 
@@ -222,7 +235,123 @@ agents: Final = Table(
     Column("labels", _JSON, nullable=False),
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
+    Column("state", String(16), nullable=False, server_default="active"),
+    Column("reason", Text),  # why it is paused or drained, in words
+    Column("resources", _JSON, nullable=False, server_default="{}"),  # all it has, not what is free
+    Column("slots", Integer, nullable=False, server_default="1"),
+    Column("start_failures", Integer, nullable=False, server_default="0"),  # in a row
     Index(None, "last_seen"),
+)
+
+studies: Final = Table(
+    "studies",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("project_id", String(64)),
+    Column("created_by", String(255), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("max_concurrent_runs", Integer),
+    Index(None, "project_id", "created_at"),
+)
+
+# How many runs of each state: kept with every change, so that no list has to count.
+run_counts: Final = Table(
+    "run_counts",
+    METADATA,
+    Column("kind", String(16), primary_key=True),  # all, project, creator, model, study, agent
+    Column("key", String(255), primary_key=True),  # "" of kind all
+    Column("status", String(16), primary_key=True),
+    Column("runs", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+users: Final = Table(
+    "users",
+    METADATA,
+    Column("name", String(255), primary_key=True),
+    Column("password", Text),  # argon2; None: logs in by token alone
+    Column("role", String(16)),  # for the whole server; None: only what its projects give
+    Column("disabled", Boolean, nullable=False, server_default=false()),
+    Column("created_at", Float, nullable=False),
+    Column("failures", Integer, nullable=False, server_default="0"),  # wrong passwords in a row
+    Column("locked_until", Float),
+    Column("last_login", Float),
+)
+
+projects: Final = Table(
+    "projects",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_by", String(255), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("max_concurrent_runs", Integer),
+)
+
+members: Final = Table(
+    "members",
+    METADATA,
+    Column("project_id", ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    Column("user", ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Index(None, "user"),
+)
+
+tokens: Final = Table(
+    "tokens",
+    METADATA,
+    Column("id", String(64), primary_key=True),  # the token's jti; the token itself is not kept
+    Column("name", String(255), nullable=False),
+    Column("kind", String(16), nullable=False),  # user, agent, enroll
+    Column("subject", String(255), nullable=False),
+    Column("scopes", _JSON),  # permissions it is confined to; None: all of its bearer's
+    Column("project_id", String(64)),  # confined to one project
+    Column("created_by", String(255), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+    Column("last_used_at", Float),
+    Column("last_used_from", String(64)),
+    Column("nonce", String(64)),  # of whoever used up a one-time token
+    Index(None, "subject", "created_at"),
+)
+
+consumers: Final = Table(
+    "consumers",
+    METADATA,
+    Column("name", String(255), primary_key=True),
+    Column("cursor", BigInteger, nullable=False),  # the last event that was delivered
+    Column("updated_at", Float, nullable=False),
+)
+
+webhooks: Final = Table(
+    "webhooks",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),  # encrypted
+    Column("types", _JSON, nullable=False),  # patterns of event types; []: all
+    Column("project_id", String(64)),
+    Column("created_by", String(255), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False),  # of the event after the cursor, in a row
+    Column("next_try_at", Float),
+    Column("last_error", Text),
+)
+
+dead_letters: Final = Table(
+    "dead_letters",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("webhook_id", ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("event_id", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("time", Float, nullable=False),
+    Index(None, "webhook_id", "id"),
 )
 
 counters: Final = Table(

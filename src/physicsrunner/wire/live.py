@@ -32,6 +32,20 @@ CANCEL_REQUESTED: Final = "simulation/cancel/requested"
 RETRIED: Final = "simulation/retried"
 RESULTS: Final = "simulation/results/available"
 SEALED: Final = "simulation/files/sealed"
+HELD: Final = "simulation/held"  #: queued, and not handed out
+RELEASED: Final = "simulation/released"  #: no longer held
+PAUSE_REQUESTED: Final = "simulation/pause/requested"
+RESUME_REQUESTED: Final = "simulation/resume/requested"
+SILENT: Final = "simulation/silent"  #: no output for as long as the run allows
+FREED: Final = "simulation/resource/released"
+PINNED: Final = "simulation/pinned"
+UNPINNED: Final = "simulation/unpinned"
+DELETED: Final = "simulation/deleted"
+AGENT_JOINED: Final = "agent/joined"
+AGENT_DRAINED: Final = "agent/draining"
+AGENT_PAUSED: Final = "agent/paused"  #: by its circuit breaker
+AGENT_RESUMED: Final = "agent/resumed"
+AGENT_REMOVED: Final = "agent/removed"
 UNREACHABLE: Final = "simulation/contact/lost"
 REACHABLE: Final = "simulation/contact/back"
 # Live only.
@@ -54,6 +68,8 @@ class Event:
     time: float  #: POSIX seconds
     data: dict[str, Any] = field(default_factory=dict)
     id: int | None = None  #: place in the log; None: live only
+    actor: str | None = None  #: who caused it; None: the server itself. For the audit alone
+    origin: str | None = None  #: the address it was asked from. For the audit alone
 
     def envelope(self) -> dict[str, Any]:
         """Return the event as it travels; ``id`` is there even when it is None."""

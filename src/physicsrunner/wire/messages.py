@@ -43,6 +43,8 @@ class LeaseRequest:
     #: What the agent has. Attempts leased to it that are not named and of which nothing has been
     #: heard are given again: the answer that named them was lost.
     holding: list[HeldLease] = field(default_factory=list)
+    resources: Resources | None = None  #: all that the agent has; `free` is what is left of it
+    slots: int = 1  #: how many attempts it carries out at once
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class Bundle:
 class Limits:
     """Limits of one attempt."""
 
-    time_s: float | None = None  #: of main.py, wall clock
+    time_s: float | None = None  #: of main.py, wall clock; stands still while it is paused
+    silence_s: float | None = None  #: without any output: reported as silent
+    stop_when_silent: bool = False
     stop_grace_s: float = 10.0  #: stop file -> SIGTERM, and SIGTERM -> SIGKILL
 
 
@@ -93,6 +97,9 @@ class LeaseGrant:
     limits: Limits = field(default_factory=Limits)
     project: str | None = None
     model: str | None = None
+    resources: Resources = field(default_factory=Resources)  #: what it takes of its agent
+    secrets: list[str] = field(default_factory=list)  #: names in `environment` never to be shown
+    stop_when_lost: bool = False  #: its `on_lost_contact` gives it to another after the grace time
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,47 @@ class RenewalAnswer:
     error: str | None = None  #: a code: lease_lost, not_found, not_allowed
 
 
+@dataclass(frozen=True)
+class Heartbeat:
+    """``PUT /api/v1/agents/{name}``: an agent is there, and keeps all these leases."""
+
+    leases: list[HeldLease] = field(default_factory=list)
+    free: Resources = field(default_factory=Resources)
+    resources: Resources = field(default_factory=Resources)
+    labels: list[str] = field(default_factory=list)
+    slots: int = 1
+    host: dict[str, Any] = field(default_factory=dict)
+    draining: bool = False  #: it takes no more work (SIGTERM)
+
+
+@dataclass(frozen=True)
+class HeartbeatAnswer:
+    """What became of its leases, and the rhythm and state that the server asks of it."""
+
+    renew_s: float  #: seconds between heartbeats
+    flush_s: float  #: seconds between two sends of what changed in one file
+    state: str  #: active, draining, paused
+    reason: str | None = None
+    leases: list[RenewalAnswer] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Enrollment:
+    """``POST /api/v1/agents/enroll``, with a one-time token: an agent joins."""
+
+    name: str
+    nonce: str  #: made once by the agent: the same one may ask again after a lost answer
+    host: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Its answer."""
+
+    name: str
+    token: str  #: the agent's
+
+
 # -- reports -----------------------------------------------------------------------------------
 
 
@@ -150,6 +198,8 @@ class Report:
     error: Failure | None = None
     results: list[Result] | None = None
     time: float | None = None  #: when it happened, POSIX seconds
+    hand_back: bool = False  #: the program does not run; another may carry the run out, uncounted
+    silent: bool | None = None  #: no output for as long as the run allows; False: there is again
 
 
 @dataclass(frozen=True)

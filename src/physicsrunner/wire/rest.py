@@ -19,6 +19,26 @@ EVENTS: Final = f"{API}/events"
 TOKEN_EXCHANGE: Final = f"{API}/tokens/exchange"
 WHOAMI: Final = f"{API}/whoami"
 UPLOADS: Final = f"{API}/uploads"
+BATCH: Final = f"{SIMULATIONS}/batch"
+QUEUE: Final = f"{API}/queue/status"
+AGENTS: Final = f"{API}/agents"
+ENROLL: Final = f"{AGENTS}/enroll"
+ENROLL_TOKENS: Final = f"{AGENTS}/tokens"
+LOGIN: Final = f"{API}/login"
+REFRESH: Final = f"{API}/tokens/refresh"
+TOKENS: Final = f"{API}/tokens"
+USERS: Final = f"{API}/users"
+PROJECTS: Final = f"{API}/projects"
+STUDIES: Final = f"{API}/studies"
+WEBHOOKS: Final = f"{API}/webhooks"
+AUDIT: Final = f"{API}/audit"
+
+
+def agent(name: str) -> str:
+    """Return the path of one agent; `UsageError` where none is named."""
+    if not name.strip():
+        raise UsageError("no agent is named")
+    return f"{AGENTS}/{quote(name, safe='')}"
 
 
 def simulation(run: str) -> str:
