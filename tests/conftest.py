@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.nats import NatsServer
+from tests.support.postgres import PostgresServer
+from tests.support.postgres import postgres_server as a_postgres_server
 from tests.support.processes import Processes, ServerProcess
 from tests.support.proxy import FaultProxy
+from tests.support.require import require
 from tests.support.wait import wait_until
 
 # Threads that libraries keep for the life of the process, each with its reason.
@@ -82,3 +86,26 @@ def proxy_for() -> Iterator[Callable[[int], FaultProxy]]:
     yield make
     for proxy in proxies:
         proxy.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of this process; started when first used."""
+    with a_postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of this test alone."""
+    yield postgres_server.fresh()
+    postgres_server.drop()
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with JetStream of this test alone; it can be killed and restarted."""
+    require("nats-server")
+    server = NatsServer(tmp_path / "nats")
+    yield server
+    server.close()

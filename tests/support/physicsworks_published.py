@@ -59,7 +59,7 @@ def published_python() -> Path:
     try:
         return install()
     except NotInstalled as error:
-        require._missing(f"physicsworks=={VERSION} could not be installed from PyPI: {error}")
+        require.unavailable(f"physicsworks=={VERSION} could not be installed from PyPI: {error}")
         raise
 
 

@@ -14,7 +14,8 @@ import shutil
 import pytest
 
 
-def _missing(reason: str) -> None:
+def unavailable(reason: str) -> None:
+    """Skip the test for *reason*; fail it where everything is required."""
     if os.environ.get("PHYSICSRUNNER_REQUIRE_ALL") == "1":
         pytest.fail(f"PHYSICSRUNNER_REQUIRE_ALL=1, and {reason}")
     pytest.skip(reason)
@@ -25,17 +26,17 @@ def require(*programs: str) -> None:
     path = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
     absent = [name for name in programs if shutil.which(name, path=path) is None]
     if absent:
-        _missing(f"{', '.join(absent)} is not installed")
+        unavailable(f"{', '.join(absent)} is not installed")
 
 
 def require_module(*names: str) -> None:
     """Go on only if all modules *names* can be imported."""
     absent = [name for name in names if importlib.util.find_spec(name) is None]
     if absent:
-        _missing(f"the Python module {', '.join(absent)} is not installed")
+        unavailable(f"the Python module {', '.join(absent)} is not installed")
 
 
 def require_root(why: str) -> None:
     """Go on only as root; *why* says what for."""
     if os.geteuid() != 0:
-        _missing(f"root is needed: {why}")
+        unavailable(f"root is needed: {why}")
