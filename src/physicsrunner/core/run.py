@@ -67,6 +67,16 @@ class NewRun:
 
 
 @dataclass(frozen=True)
+class NewStudy:
+    """A request for a study: runs that belong together."""
+
+    name: str
+    id: str | None = None  #: UUIDv4 of the caller, the idempotency key
+    project_id: str | None = None
+    max_concurrent_runs: int | None = None  #: of it at once; None: no limit of its own
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """A run without its heavy parts: one row of the table of runs."""
 

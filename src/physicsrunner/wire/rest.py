@@ -48,6 +48,13 @@ def simulation(run: str) -> str:
     return f"{SIMULATIONS}/{quote(run, safe='')}"
 
 
+def study(name: str) -> str:
+    """Return the path of one study; `UsageError` where none is named."""
+    if not name.strip():
+        raise UsageError("no study is named; expected its id")
+    return f"{STUDIES}/{quote(name, safe='')}"
+
+
 def attempt(run: str, n: int) -> str:
     """Return the path of one attempt: answered with its `LeaseGrant`."""
     return f"{simulation(run)}/attempts/{n}"
