@@ -150,9 +150,10 @@ class HeartbeatAnswer:
 
     renew_s: float  #: seconds between heartbeats
     flush_s: float  #: seconds between two sends of what changed in one file
-    state: str  #: active, draining, paused
+    state: str  #: active, draining, paused, removed
     reason: str | None = None
     leases: list[RenewalAnswer] = field(default_factory=list)
+    lost_s: float = 360.0  #: without contact; then `stop_when_lost` runs are given to others
 
 
 @dataclass(frozen=True)
