@@ -123,7 +123,7 @@ def errors_table() -> str:
 def settings_table() -> str:
     """Every setting with its key, variable and default."""
     rows = [
-        [f"`{one.name}`", f"`{one.variable}`", f"`{one.default}`", one.help]
+        [f"`{one.name}`", f"`{one.variable}`", f"`{one.default}`" if one.default else "-", one.help]
         for one in config.SETTINGS.values()
     ]
     rows.append(["-", f"`{config.TOKEN_VARIABLE}`", "-", "a token, used for every server"])

@@ -55,9 +55,13 @@ def test_the_environment_wins_over_the_file(environ: dict[str, str]) -> None:
 def test_every_setting_can_be_set_by_its_variable(environ: dict[str, str]) -> None:
     """The table's variables are those that are read."""
     values = {"server": "http://a:1", "host": "0.0.0.0", "port": "5", "data": "/d"}  # noqa: S104
-    values |= {"work": "/w", "cache": "/c"}
+    values |= {"work": "/w", "cache": "/c", "ca": "/ca.pem", "tls_cert": "/a", "tls_key": "/b"}
+    values |= {"database": "postgresql+psycopg://u:p@h/n", "nats": "nats://h:4222"}
+    values |= {"max_concurrent_runs": "4", "retention_days": "30.5", "retention_runs": "1000"}
+    values |= {"lease_s": "30.0", "grace_s": "60.0", "trusted_proxies": "('10.0.0.0/8', '::1')"}
     assert set(values) == set(SETTINGS)
-    for name, value in values.items():
+    told = {**values, "trusted_proxies": "10.0.0.0/8, ::1"}
+    for name, value in told.items():
         environ[SETTINGS[name].variable] = value
     settings = load(environ)
     for name, value in values.items():
@@ -83,6 +87,14 @@ def test_xdg_folders_count_only_when_absolute(environ: dict[str, str], tmp_path:
         ("server: http://user:pass@a", ["'server'", "user name"]),
         ("data: ''", ["'data'", "path of a folder"]),
         ("host: 1/2", ["'host'", "listen on"]),
+        ("database: mysql://a:SECRET@b/c", ["'database'", "mysql", "postgresql://"]),
+        ("database: SECRET", ["'database'", "no address"]),
+        ("nats: http://a:SECRET@b", ["'nats'", "nats://HOST:4222"]),
+        ("max_concurrent_runs: 0", ["'max_concurrent_runs'", "from 1"]),
+        ("max_concurrent_runs: 1.5", ["'max_concurrent_runs'", "whole number"]),
+        ("retention_days: -1", ["'retention_days'", "over 0"]),
+        ("lease_s: nan", ["'lease_s'", "over 0"]),
+        ("trusted_proxies: 127.0.0.1; 10.0.0.1", ["'trusted_proxies'", "commas"]),
         ("tokens: [a]", ["'tokens'", "ADDRESS: TOKEN"]),
         ("tokens: {'http://a:1': 7}", ["'tokens'", "ADDRESS: TOKEN"]),
         ("- a list", ["list", "key: value"]),
@@ -100,6 +112,7 @@ def test_a_wrong_value_names_key_file_and_what_is_expected(
     for word in words:
         assert word in str(caught.value)
     assert "pass" not in str(caught.value).replace("password", "")
+    assert "SECRET" not in str(caught.value)
 
 
 def test_a_wrong_variable_is_named(environ: dict[str, str]) -> None:
@@ -171,3 +184,25 @@ def test_addresses_have_one_form() -> None:
     for wrong in ("", "http://", "http://a:port", "http://a:0", "http://[", "file:///x"):
         with pytest.raises(ConfigError):
             normal_url(wrong)
+
+
+def test_a_database_is_reached_by_our_driver_and_its_password_stays_unseen(
+    environ: dict[str, str],
+) -> None:
+    """What people write is taken; the settings do not show it."""
+    for scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        environ["PHYSICSRUNNER_DATABASE"] = f"{scheme}://u:SECRET@h:5/n"
+        settings = load(environ)
+        assert settings.database == "postgresql+psycopg://u:SECRET@h:5/n"
+        assert "SECRET" not in repr(settings)
+
+
+def test_a_server_without_settings_keeps_everything_and_trusts_nobody(
+    environ: dict[str, str],
+) -> None:
+    """What is not set is off."""
+    settings = load(environ)
+    assert (settings.retention_days, settings.retention_runs) == (None, None)
+    assert (settings.database, settings.nats, settings.tls_cert, settings.ca) == (None,) * 4
+    assert settings.trusted_proxies == ()
+    assert settings.max_concurrent_runs is None

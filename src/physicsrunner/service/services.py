@@ -26,6 +26,7 @@ from physicsrunner.service.files import FileService
 from physicsrunner.service.grants import Grants
 from physicsrunner.service.leases import LeaseService
 from physicsrunner.service.models import ModelService
+from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.progress import ProgressBook
 from physicsrunner.service.runs import RunService
 from physicsrunner.store.base import Store
@@ -51,6 +52,7 @@ class Services:
     data: Path  #: the data folder
     scratch: Path  #: for uploads on their way; on the same file system as what they become
     terms: LeaseTerms
+    options: ServerOptions
     _store: Store
     _pool: ThreadPoolExecutor
 
@@ -78,6 +80,7 @@ def build(
     url: str | None = None,
     now: Callable[[], float],
     terms: LeaseTerms | None = None,
+    options: ServerOptions | None = None,
 ) -> Services:
     """
     Open the data folder, making what is missing, and return its services.
@@ -85,19 +88,23 @@ def build(
     Parameters
     ----------
     url
-        The database, as SQLAlchemy writes it. None: SQLite in the data folder.
+        The database, as SQLAlchemy writes it. None: that of the options, else SQLite in the data
+        folder.
     now
         The clock: POSIX seconds.
     terms
-        How long leases and tokens last.
+        How long leases and tokens last; None: as the options say.
+    options
+        What the operator decided.
     """
-    terms = terms or LeaseTerms()
+    options = options or ServerOptions()
+    terms = terms or options.terms
     data = data.absolute()
     data.mkdir(parents=True, exist_ok=True)
     scratch = data / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(exist_ok=True)
-    store = open_store(data, url)
+    store = open_store(data, url or options.database)
     # Hashing lets go of the interpreter's lock: a few threads keep all cores busy.
     pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="digest")
     feed = Feed()
@@ -123,4 +130,6 @@ def build(
         now=now,
         terms=terms,
     )
-    return Services(access, models, runs, leases, files, feed, data, scratch, terms, store, pool)
+    return Services(
+        access, models, runs, leases, files, feed, data, scratch, terms, options, store, pool
+    )

@@ -5,7 +5,8 @@ Promises:
 
 - This is the only reader of settings files and of the ``PHYSICSRUNNER_*`` settings in the
   environment (what a main.py is told through its environment is read by `physicsrunner.solver`).
-- `SETTINGS` names every setting once: its key in the file, its variable, its default and its help.
+- `SETTINGS` (`config.table`) names every setting once: its key in the file, its variable, its
+  default and its help.
 - An option on the command line wins over the environment, the environment over the file, the file
   over the default.
 - A wrong value raises `ConfigError`, which names the key, where it stands and what is expected.
@@ -18,30 +19,30 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from physicsrunner.config.table import DEFAULT_SERVER, SETTINGS, Setting, normal_url
 from physicsrunner.errors import ConfigError
-from physicsrunner.wire.rest import DEFAULT_PORT
 
-DEFAULT_SERVER: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
+__all__ = [
+    "DEFAULT_SERVER",
+    "SETTINGS",
+    "TOKEN_VARIABLE",
+    "Setting",
+    "Settings",
+    "forget",
+    "load",
+    "normal_url",
+    "remember",
+    "settings_file",
+]
+
 _TOKENS: Final = "tokens"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting: its key in the file, its environment variable, its default and its help."""
-
-    name: str
-    variable: str
-    default: str  #: as text; ``~`` and the XDG folders are expanded
-    help: str
-    read: Callable[[str, str], Any]  #: (text, where) -> value, or ConfigError
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,17 @@ class Settings:
     data: Path
     work: Path
     cache: Path
+    ca: Path | None  #: certificates of authorities that clients trust
+    database: str | None = field(repr=False)  #: with its password
+    max_concurrent_runs: int | None
+    retention_days: float | None
+    retention_runs: int | None
+    lease_s: float
+    grace_s: float
+    nats: str | None = field(repr=False)  #: with its password
+    tls_cert: Path | None
+    tls_key: Path | None
+    trusted_proxies: tuple[str, ...]
     file: Path  #: the settings file, there or not
     token: str | None = field(default=None, repr=False)  #: of the environment: for every server
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)  #: by server
@@ -69,100 +81,6 @@ class Settings:
         return self.token or self.tokens.get(normal_url(server))
 
 
-def normal_url(text: str, where: str = "the server's address") -> str:
-    """
-    Return a server's address in the one form that is used as a key: no slash at the end.
-
-    ``localhost:3011`` is taken as ``http://localhost:3011``. Raises `ConfigError` for anything
-    that is no http address, or that carries a password.
-    """
-    url = text.strip()
-    if "://" not in url:
-        url = f"http://{url}"
-    wrong = ConfigError(f"{where} is {text!r}; expected http://HOST:PORT or https://HOST")
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        raise wrong from None
-    if not known:
-        raise wrong
-    if parts.username or parts.password:
-        raise ConfigError(f"{where} holds a user name; expected http://HOST:PORT and a token")
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
-
-
-def _read_port(text: str, where: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"{where} is {text!r}; expected a port from 0 to 65535")
-    return port
-
-
-def _read_folder(text: str, where: str) -> Path:
-    if not text.strip() or "\0" in text:
-        raise ConfigError(f"{where} is {text!r}; expected the path of a folder")
-    return Path(text)
-
-
-def _read_host(text: str, where: str) -> str:
-    if not text.strip() or "/" in text:
-        raise ConfigError(f"{where} is {text!r}; expected an address to listen on")
-    return text.strip()
-
-
-SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType(
-    {
-        setting.name: setting
-        for setting in (
-            Setting(
-                "server",
-                "PHYSICSRUNNER_SERVER",
-                DEFAULT_SERVER,
-                "address of the server that commands talk to",
-                normal_url,
-            ),
-            Setting(
-                "host",
-                "PHYSICSRUNNER_HOST",
-                "127.0.0.1",
-                "address that `physicsrunner server` listens on",
-                _read_host,
-            ),
-            Setting(
-                "port",
-                "PHYSICSRUNNER_PORT",
-                str(DEFAULT_PORT),
-                "port that `physicsrunner server` listens on",
-                _read_port,
-            ),
-            Setting(
-                "data",
-                "PHYSICSRUNNER_DATA",
-                "$XDG_DATA_HOME/physicsrunner",
-                "folder in which the server keeps runs, files and its database",
-                _read_folder,
-            ),
-            Setting(
-                "work",
-                "PHYSICSRUNNER_WORK",
-                "runs",
-                "folder in which `physicsrunner run` makes its work folders",
-                _read_folder,
-            ),
-            Setting(
-                "cache",
-                "PHYSICSRUNNER_CACHE",
-                "$XDG_CACHE_HOME/physicsrunner",
-                "folder for inputs that were fetched before",
-                _read_folder,
-            ),
-        )
-    }
-)
 #: A token in the environment. It has no key in the file: tokens stand there by server.
 TOKEN_VARIABLE: Final = "PHYSICSRUNNER_TOKEN"  # noqa: S105 -- the name of a variable
 _XDG: Final = {
@@ -297,7 +215,7 @@ def _unknown(key: str, path: Path) -> str:
 
 
 def _text(value: Any, where: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ConfigError(f"{where} holds a {type(value).__name__}; expected a text")
     return str(value)
 
