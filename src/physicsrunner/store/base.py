@@ -10,6 +10,8 @@ Promises:
 - Events get ascending ids in the order in which they become visible. A listener hears of them in
   that order, after they are stored and before the call returns.
 - A file's row says "sealed": callers write it only after the bytes are flushed.
+- How many runs there are of each state is kept with every change (`counts`): no list counts rows.
+- ``by`` is who asked, kept with the events for the audit; None: the server itself.
 
 A store decides nothing about states: it is given a `Decide` that asks `core`. It reads no clock.
 Trouble of the database is raised as `ServerUnavailable` or `StorageFull`.
@@ -18,90 +20,88 @@ Trouble of the database is raised as `ServerUnavailable` or `StorageFull`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from physicsrunner.core.resources import Room
 from physicsrunner.core.run import RunFilter, RunRecord, RunSummary
+from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
+from physicsrunner.store.outbox import OutboxStore
+from physicsrunner.store.rows import (
+    Actor,
+    AgentRow,
+    AttemptRecord,
+    Change,
+    FileRow,
+    ModelRow,
+    Offer,
+    RunPage,
+    StudyRow,
+)
 from physicsrunner.wire.live import Event
 
-
-@dataclass(frozen=True)
-class Change:
-    """What a decision changes, all of it in one transaction."""
-
-    run: Mapping[str, Any] = field(default_factory=dict)  #: fields of `RunSummary`
-    body: Mapping[str, Any] = field(default_factory=dict)  #: fields of `core.run.BODY_FIELDS`
-    attempt: Mapping[str, Any] = field(default_factory=dict)  #: fields of `AttemptRecord`
-    events: Sequence[Event] = ()
-
+__all__ = [
+    "Actor",
+    "AgentRow",
+    "AgentStore",
+    "AttemptRecord",
+    "Change",
+    "Decide",
+    "FileRow",
+    "FileStore",
+    "Listener",
+    "ModelRow",
+    "ModelStore",
+    "Offer",
+    "RunPage",
+    "RunStore",
+    "Store",
+    "StudyRow",
+    "StudyStore",
+]
 
 #: Sees the run as it is and says what changes: None is nothing, an error of ours refuses.
 Decide = Callable[[RunSummary], "Change | None"]
 Listener = Callable[[Sequence[Event]], None]
 
 
-@dataclass(frozen=True)
-class AttemptRecord:
-    """One try of a run, and who had it."""
-
-    run_id: str
-    attempt: int
-    agent: str
-    leased_at: float
-    state: str = "preparing"
-    started_at: float | None = None
-    ended_at: float | None = None
-    exit_code: int | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What an agent that asks for work can take."""
-
-    room: Room
-    now: float
-    labels: Sequence[str] = ()
-    limit: int = 1
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """A sealed file of an attempt."""
-
-    path: str
-    size: int  #: bytes
-    sha256: str
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """One version of a model."""
-
-    id: str
-    name: str
-    version: str  #: SHA-256 of its content
-    size: int  #: bytes of the zip
-    sha256: str  #: of the zip
-    created: float
-    created_by: str
-    project_id: str | None = None
-
-
 class RunStore(Protocol):
     """Runs, their attempts and their events."""
 
     def add_run(
-        self, run: RunRecord, events: Sequence[Event], attempt: Mapping[str, Any] | None = None
+        self,
+        run: RunRecord,
+        events: Sequence[Event],
+        attempt: Mapping[str, Any] | None = None,
+        *,
+        by: Actor | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> tuple[RunRecord, bool]:
         """
         Keep *run* under the next free number, with *events*; return it, and whether it is new.
 
         With *attempt* (fields of `AttemptRecord`) it is leased from the start. A run of that id
-        that is there already stays as it is and is returned.
+        that is there already stays as it is and is returned. *secrets*: id to encrypted text.
+        """
+        ...
+
+    def add_runs(
+        self,
+        items: Sequence[tuple[RunRecord, Sequence[Event]]],
+        *,
+        by: Actor | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> list[tuple[RunSummary, bool]]:
+        """Keep many runs as `add_run` keeps one, in their order and in one transaction."""
+        ...
+
+    def delete_runs(
+        self, ids: Sequence[str], events: Sequence[Event], *, by: Actor | None = None
+    ) -> list[str]:
+        """
+        Delete runs that have ended and are not pinned; return the ids of those that were.
+
+        All their rows go, their events too; the events of *events* that belong to a deleted run
+        are written in their place, and stay.
         """
         ...
 
@@ -113,12 +113,29 @@ class RunStore(Protocol):
         """Return the run of that id or number with everything; None if there is none."""
         ...
 
-    def runs(self, wanted: RunFilter) -> tuple[list[RunSummary], int]:
-        """Return one page of the runs that *wanted* describes, and how many there are in all."""
+    def secrets(self, run: str) -> str | None:
+        """Return the encrypted secrets of a run; None if it has none."""
+        ...
+
+    def runs(self, wanted: RunFilter) -> RunPage:
+        """
+        Return one page of the runs that *wanted* describes.
+
+        Its cost is bounded, however many runs there are (see `store.lists`).
+        """
+        ...
+
+    def counts(self, kind: str, key: str = "") -> dict[RunState, int]:
+        """
+        Return how many runs of each state there are; a state without runs is left out.
+
+        *kind*: all, project, creator, private (a creator's runs of no project), model, study,
+        agent (which has them or had them last), door, pinned (*key*: a door, or "" for all).
+        """
         ...
 
     def change(
-        self, decisions: Sequence[tuple[str, Decide]]
+        self, decisions: Sequence[tuple[str, Decide]], *, by: Actor | None = None
     ) -> list[RunSummary | PhysicsRunnerError]:
         """
         Carry out the decisions in order, in one transaction; answer each by the run as it is then.
@@ -128,11 +145,12 @@ class RunStore(Protocol):
         """
         ...
 
-    def acquire(self, offer: Offer, decide: Decide) -> list[RunSummary]:
+    def acquire(self, offer: Offer, decide: Decide, *, by: Actor | None = None) -> list[RunSummary]:
         """
         Hand out runs that wait and fit: highest priority first, then the oldest.
 
-        *decide* is asked for each; with None that run is passed over.
+        *decide* is asked for each; with None that run is passed over. Runs of projects and studies
+        that run as many as they may are passed over too.
         """
         ...
 
@@ -140,8 +158,52 @@ class RunStore(Protocol):
         """Return the ids of runs whose deadline has passed and that are not unreachable yet."""
         ...
 
+    def lost(self, now: float, grace_s: float, limit: int = 1000) -> list[RunSummary]:
+        """
+        Return unreachable runs whose deadline is more than *grace_s* seconds ago.
+
+        Those that wait for their agent for ever (``on_lost_contact`` wait) are left out.
+        """
+        ...
+
+    def waiting_too_long(self, now: float, limit: int = 1000) -> list[str]:
+        """
+        Return the ids of runs that wait longer than their ``queue_limit_s``.
+
+        A run that is to be tried again waits from its ``not_before`` on; one that is held does not
+        wait in this sense.
+        """
+        ...
+
+    def oldest_waiting(self, limit: int = 50) -> list[RunSummary]:
+        """Return the runs that wait, held ones too, in the queue's order."""
+        ...
+
+    def waiting_before(self, run: RunSummary, limit: int = 1000) -> int:
+        """Return how many runs the queue has before *run*, counted up to *limit*; held ones not."""
+        ...
+
     def unconfirmed(self, agent: str) -> list[RunSummary]:
         """Return the runs leased to *agent* of which it has not been heard since."""
+        ...
+
+    def active_on(self, agent: str) -> list[RunSummary]:
+        """Return the runs that *agent* holds now, by their number."""
+        ...
+
+    def ended(
+        self,
+        before: float | None = None,
+        keep: int | None = None,
+        door: str | None = None,
+        limit: int = 1000,
+    ) -> list[str]:
+        """
+        Return the ids of ended runs that retention may delete, the oldest first; never pinned ones.
+
+        Those that ended before *before*, and those beyond the newest *keep*; both None: none.
+        With *door* only of the runs that it created.
+        """
         ...
 
     def attempt(self, run: str, attempt: int) -> AttemptRecord | None:
@@ -152,7 +214,7 @@ class RunStore(Protocol):
         """Return all attempts of a run, the first first."""
         ...
 
-    def append_events(self, events: Sequence[Event]) -> list[Event]:
+    def append_events(self, events: Sequence[Event], *, by: Actor | None = None) -> list[Event]:
         """Write *events*, and return them with their ids."""
         ...
 
@@ -160,12 +222,42 @@ class RunStore(Protocol):
         """Return the events (of one run) with an id over *after*, ascending."""
         ...
 
+    def prune_events(self, before: float, limit: int = 10_000) -> int:
+        """
+        Delete events of before *before* that belong to no run there is; return how many.
+
+        Less than *limit*: none is left. The events of a run stay as long as the run.
+        """
+        ...
+
+
+class StudyStore(Protocol):
+    """Studies: runs that belong together, and how many of them may run at once."""
+
+    def add_study(self, row: StudyRow) -> StudyRow:
+        """Keep a study; one of that id that is there already stays and is returned."""
+        ...
+
+    def study(self, study_id: str) -> StudyRow | None:
+        """Return a study; None if there is none."""
+        ...
+
+    def studies(self, project: str | None = None, limit: int = 1000) -> list[StudyRow]:
+        """Return studies (of one project), the latest first."""
+        ...
+
 
 class FileStore(Protocol):
     """Which files are sealed."""
 
     def seal(
-        self, run: str, attempt: int, files: Sequence[FileRow], events: Sequence[Event]
+        self,
+        run: str,
+        attempt: int,
+        files: Sequence[FileRow],
+        events: Sequence[Event],
+        *,
+        by: Actor | None = None,
     ) -> None:
         """Keep *files* as sealed, in place of rows of the same paths, and write *events*."""
         ...
@@ -186,7 +278,7 @@ class FileStore(Protocol):
 
 
 class ModelStore(Protocol):
-    """Models, uploaded inputs and agents."""
+    """Models and uploaded inputs."""
 
     def add_model(self, row: ModelRow, new_id: str) -> ModelRow:
         """
@@ -213,18 +305,50 @@ class ModelStore(Protocol):
         """Return the size in bytes of an uploaded input; None if there is none."""
         ...
 
+
+class AgentStore(Protocol):
+    """The agents that were heard of."""
+
     def agent_seen(
-        self, agent: str, *, now: float, host: Mapping[str, Any], labels: Sequence[str]
-    ) -> None:
-        """Keep that an agent was heard of."""
+        self,
+        agent: str,
+        *,
+        now: float,
+        host: Mapping[str, Any],
+        labels: Sequence[str],
+        resources: Mapping[str, Any] | None = None,
+        slots: int | None = None,
+    ) -> AgentRow:
+        """Keep that an agent was heard of and what it has (None: as before); return its row."""
         ...
 
-    def agents(self) -> list[dict[str, Any]]:
-        """Return all agents: id, host, labels, first_seen, last_seen (POSIX seconds)."""
+    def agent(self, name: str) -> AgentRow | None:
+        """Return an agent, also a removed one; None if it was never heard of."""
+        ...
+
+    def agents(self) -> list[AgentRow]:
+        """Return all agents but the removed ones, by name."""
+        ...
+
+    def change_agent(
+        self,
+        name: str,
+        fields: Mapping[str, Any],
+        events: Sequence[Event] = (),
+        *,
+        by: Actor | None = None,
+    ) -> AgentRow:
+        """Change fields of `AgentRow` and write *events*; raise `NotFound` if it is unknown."""
+        ...
+
+    def remove_agent(
+        self, name: str, events: Sequence[Event] = (), *, by: Actor | None = None
+    ) -> bool:
+        """Put an agent into state removed, so that it is given nothing; say whether it was there."""
         ...
 
 
-class Store(RunStore, FileStore, ModelStore, Protocol):
+class Store(RunStore, StudyStore, FileStore, ModelStore, AgentStore, OutboxStore, Protocol):
     """All that must survive, apart from the bytes of files."""
 
     def listen(self, listener: Listener) -> None:

@@ -25,15 +25,17 @@ from physicsrunner.store.base import (
     ModelRow,
     Offer,
 )
+from physicsrunner.store.memory_outbox import MemoryOutbox
 from physicsrunner.wire.live import Event
 
 _SUMMARY = tuple(field.name for field in fields(RunSummary))
 
 
-class MemoryStore:
+class MemoryStore(MemoryOutbox):
     """Dictionaries behind one lock."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.RLock()
         self._runs: dict[str, RunRecord] = {}
         self._attempts: dict[tuple[str, int], AttemptRecord] = {}

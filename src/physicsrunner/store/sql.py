@@ -13,10 +13,11 @@ from physicsrunner.store.database import Database
 from physicsrunner.store.migrate import upgrade
 from physicsrunner.store.sql_files import SqlFiles
 from physicsrunner.store.sql_models import SqlModels
+from physicsrunner.store.sql_outbox import SqlOutbox
 from physicsrunner.store.sql_runs import SqlRuns
 
 
-class SqlStore(SqlRuns, SqlFiles, SqlModels):
+class SqlStore(SqlRuns, SqlFiles, SqlModels, SqlOutbox):
     """All tables of one database."""
 
     def __init__(self, url: str) -> None:

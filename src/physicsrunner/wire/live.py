@@ -7,6 +7,7 @@ record have an ``id`` (their place in the log); progress, log lines and series a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ SUBSCRIBE: Final = "subscribe"  #: viewer -> server: {room, after?}, acknowledge
 UNSUBSCRIBE: Final = "unsubscribe"
 COMMAND: Final = "command"  #: server -> agent: {run, attempt, command}
 WORK: Final = "work"  #: the command that means: a run waits, ask for leases now
+WEBSOCKET_PATH: Final = "/ws"
+STREAM: Final = "PHYSICSRUNNER"  #: of NATS JetStream
+MESSAGE_ID: Final = "Nats-Msg-Id"  #: the header that carries an event's id
 
 # Logged: written in the transaction of the change they tell of.
 REQUESTED: Final = "simulation/requested"
@@ -82,6 +86,53 @@ class Event:
             "time": self.time,
             "data": self.data,
         }
+
+
+def type_matches(patterns: Iterable[str], kind: str) -> bool:
+    """
+    Say whether *kind* fits one of *patterns*, in which ``*`` stands for anything. None: all fit.
+
+    Examples
+    --------
+    >>> type_matches(["simulation/resource/*", "agent/*"], "simulation/resource/released")
+    True
+    """
+    some = False
+    for pattern in patterns:
+        some = True
+        if _fits(pattern.split("*"), kind):
+            return True
+    return not some
+
+
+def _fits(parts: list[str], kind: str) -> bool:
+    first, *rest = parts
+    if not rest:
+        return kind == first
+    if not kind.startswith(first):
+        return False
+    place = len(first)
+    for part in rest[:-1]:
+        found = kind.find(part, place)
+        if found < 0:
+            return False
+        place = found + len(part)
+    return len(kind) - place >= len(rest[-1]) and kind.endswith(rest[-1])
+
+
+def subject_of(kind: str) -> str:
+    """Return the NATS subject of an event's type: ``simulation.resource.allocated``."""
+    return kind.replace("/", ".")
+
+
+def project_room(project: str) -> str:
+    """Return the name of the room of one project."""
+    return f"project:{project}"
+
+
+def agent_room(agent: str) -> str:
+    """Return the name of the room in which one agent gets commands."""
+    return f"agent:{agent}"
 
 
 def run_room(run: str) -> str:

@@ -1,0 +1,196 @@
+"""Cursors, webhooks and dead letters in SQL. The promises are those of `store.outbox`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+
+from physicsrunner.store import schema
+from physicsrunner.store.outbox import SCAN, DeadLetter, EventFilter, Page, Readable, WebhookRow
+from physicsrunner.store.sql_events import SqlEvents
+from physicsrunner.wire.live import Event
+
+_EVENTS: Final = schema.events.c
+_RUNS: Final = schema.runs.c
+_CONSUMERS: Final = schema.consumers.c
+_WEBHOOKS: Final = schema.webhooks.c
+_LETTERS: Final = schema.dead_letters.c
+_LETTER_FIELDS: Final = tuple(field.name for field in fields(DeadLetter))
+_WEBHOOK_FIELDS: Final = tuple(field.name for field in fields(WebhookRow))
+
+
+class SqlOutbox(SqlEvents):
+    """The tables ``consumers``, ``webhooks`` and ``dead_letters``, and pages of the log."""
+
+    def find_events(self, wanted: EventFilter) -> Page:
+        """Return a page of the log, ascending, and how far it looked."""
+        limit = max(1, wanted.limit)
+        with self._db.read() as connection:
+            newest = connection.scalar(select(func.max(_EVENTS.id))) or 0
+            end = max(wanted.after, min(newest, wanted.after + SCAN))
+            query = (
+                select(schema.events)
+                .where(_EVENTS.id > wanted.after, _EVENTS.id <= end, *_conditions(wanted))
+                .order_by(_EVENTS.id)
+                .limit(limit)
+            )
+            found = [_event(row) for row in connection.execute(query)]
+        upto = found[-1].id if len(found) == limit else end
+        return Page(found, upto or wanted.after)
+
+    def event(self, number: int) -> Event | None:
+        """Return the event of that id; None if there is none, or none any more."""
+        with self._db.read() as connection:
+            row = connection.execute(select(schema.events).where(_EVENTS.id == number)).first()
+        return None if row is None else _event(row)
+
+    def last_event(self) -> int:
+        """Return the id of the newest event; 0 when there is none."""
+        with self._db.read() as connection:
+            return connection.scalar(select(func.max(_EVENTS.id))) or 0
+
+    def cursor(self, consumer: str) -> int | None:
+        """Return the last event that *consumer* needs no more; None if it is unknown."""
+        with self._db.read() as connection:
+            return connection.scalar(select(_CONSUMERS.cursor).where(_CONSUMERS.name == consumer))
+
+    def set_cursor(self, consumer: str, event: int, now: float) -> None:
+        """Keep that *consumer* needs nothing up to *event* any more."""
+        values = {"cursor": event, "updated_at": now}
+        changed = update(schema.consumers).where(_CONSUMERS.name == consumer)
+        with self._db.write() as connection:
+            known = connection.scalar(select(_CONSUMERS.cursor).where(_CONSUMERS.name == consumer))
+            if known is None:
+                connection.execute(insert(schema.consumers), {"name": consumer, **values})
+            elif known < event:
+                connection.execute(changed.where(_CONSUMERS.cursor < event), values)
+
+    def add_webhook(self, row: WebhookRow) -> None:
+        """Keep a new webhook."""
+        values = {name: getattr(row, name) for name in _WEBHOOK_FIELDS}
+        with self._db.write() as connection:
+            connection.execute(insert(schema.webhooks), {**values, "types": list(row.types)})
+
+    def webhook(self, webhook: str) -> WebhookRow | None:
+        """Return the webhook of that id; None if there is none."""
+        with self._db.read() as connection:
+            return _webhook(connection, webhook)
+
+    def webhooks(self) -> list[WebhookRow]:
+        """Return all webhooks, the oldest first."""
+        query = select(schema.webhooks).order_by(_WEBHOOKS.created_at, _WEBHOOKS.id)
+        with self._db.read() as connection:
+            return [WebhookRow(**row._mapping) for row in connection.execute(query)]
+
+    def change_webhook(self, webhook: str, fields: Mapping[str, Any]) -> WebhookRow | None:
+        """Set *fields* of `WebhookRow`; return it as it is then, None if it is gone."""
+        values = dict(fields)
+        with self._db.write() as connection:
+            known = _webhook(connection, webhook)
+            if known is None:
+                return None
+            if "cursor" in values:
+                values["cursor"] = max(known.cursor, values["cursor"])
+            connection.execute(
+                update(schema.webhooks).where(_WEBHOOKS.id == webhook), values or {"id": webhook}
+            )
+            return _webhook(connection, webhook)
+
+    def remove_webhook(self, webhook: str) -> bool:
+        """Remove a webhook and its dead letters; say whether it was there."""
+        with self._db.write() as connection:
+            connection.execute(delete(schema.dead_letters).where(_LETTERS.webhook_id == webhook))
+            done = connection.execute(delete(schema.webhooks).where(_WEBHOOKS.id == webhook))
+            return done.rowcount > 0
+
+    def bury(self, webhook: str, event: int, *, tries: int, error: str, now: float) -> bool:
+        """Put *event* on the dead letters of *webhook* and pass it over, in one transaction."""
+        passed = {"cursor": event, "failures": 0, "next_try_at": None, "last_error": error}
+        letter = {"webhook_id": webhook, "event_id": event, "tries": tries}
+        with self._db.write() as connection:
+            done = connection.execute(
+                update(schema.webhooks).where(_WEBHOOKS.id == webhook, _WEBHOOKS.cursor < event),
+                passed,
+            )
+            if not done.rowcount:
+                return False
+            connection.execute(insert(schema.dead_letters), {**letter, "error": error, "time": now})
+            return True
+
+    def dead_letters(self, webhook: str, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """Return the dead letters of *webhook* behind the id *after*, the oldest first."""
+        query = (
+            select(*(schema.dead_letters.c[name] for name in _LETTER_FIELDS))
+            .where(_LETTERS.webhook_id == webhook, _LETTERS.id > after)
+            .order_by(_LETTERS.id)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [DeadLetter(**row._mapping) for row in connection.execute(query)]
+
+    def change_dead_letter(self, letter: int, *, tries: int, error: str, now: float) -> None:
+        """Keep that a dead letter was tried again in vain."""
+        with self._db.write() as connection:
+            connection.execute(
+                update(schema.dead_letters).where(_LETTERS.id == letter),
+                {"tries": tries, "error": error, "time": now},
+            )
+
+    def remove_dead_letter(self, letter: int) -> bool:
+        """Forget a dead letter; say whether it was there."""
+        with self._db.write() as connection:
+            done = connection.execute(delete(schema.dead_letters).where(_LETTERS.id == letter))
+            return done.rowcount > 0
+
+
+def _webhook(connection: Connection, webhook: str) -> WebhookRow | None:
+    row = connection.execute(select(schema.webhooks).where(_WEBHOOKS.id == webhook)).first()
+    return None if row is None else WebhookRow(**row._mapping)
+
+
+def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if wanted.run is not None:
+        found.append(_EVENTS.run_id == wanted.run)
+    if wanted.project is not None:
+        found.append(_EVENTS.project_id == wanted.project)
+    if wanted.types:
+        found.append(_types(wanted.types))
+    if wanted.readable is not None:
+        found.append(_readable(wanted.readable))
+    return found
+
+
+def _types(patterns: Sequence[str]) -> ColumnElement[bool]:
+    return or_(*(_EVENTS.type.like(_like(pattern), escape="\\") for pattern in patterns))
+
+
+def _like(pattern: str) -> str:
+    for special in ("\\", "%", "_"):
+        pattern = pattern.replace(special, f"\\{special}")
+    return pattern.replace("*", "%")
+
+
+def _readable(by: Readable) -> ColumnElement[bool]:
+    ways: list[ColumnElement[bool]] = [_EVENTS.project_id.in_(sorted(by.projects))]
+    if by.run is not None:
+        ways.append(_EVENTS.run_id == by.run)
+    if by.creator is not None:
+        own = select(_RUNS.id).where(_RUNS.created_by == by.creator, _RUNS.project_id.is_(None))
+        ways.append(and_(_EVENTS.project_id.is_(None), _EVENTS.run_id.in_(own)))
+    return or_(*ways)
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        type=row.type,
+        run=row.run_id,
+        attempt=row.attempt,
+        project=row.project_id,
+        time=row.time,
+        data=row.data,
+        id=row.id,
+    )
