@@ -3,9 +3,8 @@ A server for people and their scripts: submit, look, wait, fetch.
 
 Promises:
 
-- Requests that may be sent twice are tried again while the server does not answer, for
-  `patience_s` in all, with growing waits and no sooner than the server asks for. All requests
-  here are such ones: a run is created under an id that is made on this side.
+- Requests are tried again while the server does not answer (`client.asking`): a run is created
+  under an id that is made on this side, so that asking twice makes one.
 - `download` leaves whole files or none: a file is written beside its place, checked against its
   SHA-256 and then moved there. A cut download goes on where it was.
 - Nothing is printed, and no setting is read.
@@ -20,88 +19,38 @@ Examples
 
 from __future__ import annotations
 
-import random
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from physicsrunner.client.body import Body, FileSlice
+from physicsrunner.client.asking import Asking as Asking
+from physicsrunner.client.asking import OnBytes as OnBytes
 from physicsrunner.client.case import CaseFile, CaseFolder, digest, pack, read_case
-from physicsrunner.client.http import READ_S, Http
-from physicsrunner.core.retry import Backoff
+from physicsrunner.client.options import RunOptions as RunOptions
+from physicsrunner.client.queue import QueueCalls
 from physicsrunner.core.state import TERMINAL, RunState
 from physicsrunner.errors import NotFound, ServerUnavailable
 from physicsrunner.wire import rest
+from physicsrunner.wire.batch import MAX_RUNS
 
 if TYPE_CHECKING:
     from physicsrunner.client.download import Downloaded, OnFile
     from physicsrunner.client.live import Feed
     from physicsrunner.client.logs import LogPiece
 
-T = TypeVar("T")
-#: Told of a transfer: bytes done, bytes in all, what is going on.
-OnBytes = Callable[[int, int, str], None]
-
-_SLOWEST_LINE: Final = 1e6  # bytes a second that an answer is waited for while a body goes up
 LOOK_S: Final = 0.5  #: between two looks at a run that is waited for
 
 
-class Client:
-    """
-    One server, as one person sees it. Calls may come from several threads.
-
-    Parameters
-    ----------
-    url
-        The server's address.
-    token
-        A user's token (``physicsrunner login`` keeps one; the server's first start makes one).
-    patience_s
-        Seconds for which a request is tried again while nobody answers.
-    meet_s
-        The same until the server has answered for the first time; None: `patience_s`.
-    """
-
-    def __init__(
-        self,
-        url: str = f"http://127.0.0.1:{rest.DEFAULT_PORT}",
-        token: str | None = None,
-        *,
-        patience_s: float = 20.0,
-        meet_s: float | None = None,
-        now: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.http = Http(url, token)
-        self.patience_s = patience_s
-        self._meet_s = patience_s if meet_s is None else meet_s
-        self._met = False
-        self.now = now
-        self.sleep = sleep
-        self._backoff = Backoff(cap=5.0)
-
-    @property
-    def url(self) -> str:
-        """The server's base address."""
-        return self.http.base
-
-    @property
-    def token(self) -> str | None:
-        """The token that requests carry."""
-        return self.http.token
+class Client(QueueCalls):
+    """One server, as one person sees it: `client.asking.Asking` says how it is made."""
 
     def __enter__(self) -> Client:  # noqa: PYI034 -- Self needs Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Release connections."""
-        self.http.close()
 
     # -- the server --------------------------------------------------------------------------
 
@@ -126,6 +75,7 @@ class Client:
         *,
         name: str | None = None,
         tags: Sequence[str] = (),
+        options: RunOptions | None = None,
         configuration: Mapping[str, Any] | None = None,
         on_bytes: OnBytes | None = None,
         run: str | None = None,
@@ -139,26 +89,86 @@ class Client:
             A folder with a main.py, a zip of one, or what `read_case` returned.
         parameters
             Values in place of the case's defaults.
+        options
+            Priority, resources, limits, retries, environment, project, study: `RunOptions`.
         configuration
-            ExecutionConfig: ``timeout_minutes``, ``environment_variables``, ``priority``.
+            More of ExecutionConfig in the words of the API, in place of what *options* say.
         run
             The run's id (UUIDv4); made here when left out.
         """
         found = case if isinstance(case, CaseFolder) else read_case(Path(case))
         values = found.parameters(parameters or {})
-        model = self.upload_model(found, on_bytes)
-        inputs = [self.upload_input(item, on_bytes) for item in found.inputs]
-        request = {
-            "id": run or str(uuid.uuid4()),
+        request = self._request(found, name, tags, options, configuration, on_bytes)
+        request |= {"id": run or str(uuid.uuid4()), "parameters": {"inputs": values}}
+        return dict(self._value("POST", rest.SIMULATIONS, json=request))
+
+    def submit_many(
+        self,
+        case: CaseFolder | Path | str,
+        sets: Sequence[Mapping[str, Any]],
+        *,
+        name: str | None = None,
+        tags: Sequence[str] = (),
+        options: RunOptions | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> dict[str, Any]:
+        """
+        Queue one run of *case* for each set of parameters in *sets*, however many there are.
+
+        Returns ``{count, ids, first, last, study?}``: *ids* in the order of *sets*, the lowest and
+        the highest number. At most 10,000 are queued by one request, all of them or none.
+        """
+        found = case if isinstance(case, CaseFolder) else read_case(Path(case))
+        values = [found.parameters(one) for one in sets]  # a wrong name: before anything is sent
+        request = self._request(found, name, tags, options, configuration, on_bytes)
+        answers = []
+        for start in range(0, len(values), MAX_RUNS):
+            part = [
+                {"set_id": str(start + number), "parameters": one}
+                for number, one in enumerate(values[start : start + MAX_RUNS], 1)
+            ]
+            base = {**request, "id": str(uuid.uuid4())}
+            body = {"base_request": base, "parameter_variations": part}
+            answers.append(self._value("POST", rest.BATCH, json=body))
+        if not answers:
+            return {"count": 0, "ids": []}
+        return {
+            **answers[0],
+            "count": sum(answer["count"] for answer in answers),
+            "first": min(answer["first"] for answer in answers),
+            "last": max(answer["last"] for answer in answers),
+            "ids": [run for answer in answers for run in answer["ids"]],
+        }
+
+    def _request(
+        self,
+        case: CaseFolder,
+        name: str | None,
+        tags: Sequence[str],
+        options: RunOptions | None,
+        configuration: Mapping[str, Any] | None,
+        on_bytes: OnBytes | None,
+    ) -> dict[str, Any]:
+        """Send what a run of *case* needs; return the request without id and parameters."""
+        options = options or RunOptions()
+        model = self.upload_model(case, on_bytes)
+        said = options.configuration()
+        own = _configuration(case)
+        variables = {
+            **own.get("environment_variables", {}),
+            **said.get("environment_variables", {}),
+        }
+        environment = {"environment_variables": variables} if variables else {}
+        return {
             "model_id": model["id"],
             "model_version": model["version"],
-            "name": name or found.name,
-            "parameters": {"inputs": values},
-            "configuration": {**_configuration(found), **(configuration or {})},
+            "name": name or case.name,
+            "configuration": {**own, **said, **environment, **(configuration or {})},
             "tags": list(tags),
-            "inputs": inputs,
+            "inputs": [self.upload_input(item, on_bytes) for item in case.inputs],
+            **options.request(),
         }
-        return dict(self._value("POST", rest.SIMULATIONS, json=request))
 
     def upload_model(self, case: CaseFolder, on_bytes: OnBytes | None = None) -> dict[str, Any]:
         """Store the case's main.py and what belongs to it; return ``{id, version, ...}``."""
@@ -181,17 +191,18 @@ class Client:
         sha256, size = digest(file.path), file.path.stat().st_size
         path = f"{rest.UPLOADS}/{sha256}"
         try:
-            self.retry(lambda: self.http.request("HEAD", path))
+            self.answered(lambda: self.http.request("HEAD", path))
         except NotFound:
             self._upload("PUT", path, file.path, on_bytes, {})
         return {"path": file.name, "sha256": sha256, "size": size}
 
     def list(self, **wanted: Any) -> dict[str, Any]:
         """
-        Return ``{data: [summary], total}``, the newest run first.
+        Return ``{data: [summary], total, total_is_exact}``, the newest run first.
 
         Keywords are those of the API: ``status`` (a state or several), ``name`` (a part of it),
-        ``tag``, ``project_id``, ``limit``, ``offset``, ``sort``.
+        ``tag``, ``project_id``, ``study_id``, ``model_id``, ``created_by``, ``agent``, ``limit``,
+        ``offset``, ``sort``. Where ``total_is_exact`` is false there are at least so many.
         """
         params = {key: value for key, value in wanted.items() if value is not None}
         return dict(self._value("GET", rest.SIMULATIONS, params=params))
@@ -210,10 +221,6 @@ class Client:
             "GET", f"{rest.simulation(str(run))}/series", params={"after_line": after_line}
         )
         return list(answer["data"]), int(answer["next_line"])
-
-    def cancel(self, run: str | int) -> dict[str, Any]:
-        """Ask a run to stop; return ``{id, status, cancel_requested}``."""
-        return dict(self._value("POST", f"{rest.simulation(str(run))}/cancel"))
 
     def wait(
         self,
@@ -307,51 +314,6 @@ class Client:
         from physicsrunner.wire.live import run_room
 
         return Feed(self.url, self.token, run_room(run), after=after)
-
-    # -- requests ----------------------------------------------------------------------------
-
-    def _value(self, method: str, path: str, **kwargs: Any) -> Any:
-        return self.retry(lambda: self.http.value(method, path, **kwargs))
-
-    def _upload(
-        self, method: str, url: str, path: Path, on_bytes: OnBytes | None, params: dict[str, str]
-    ) -> Any:
-        size = path.stat().st_size
-
-        def pieces() -> Iterator[Any]:
-            at = 0
-            while at < size:
-                count = min(4 << 20, size - at)
-                yield FileSlice(path, at, count)
-                at += count
-                if on_bytes:
-                    on_bytes(at, size, f"sending {path.name}")
-
-        return self._value(
-            method,
-            url,
-            params=params,
-            body=Body(pieces, size),
-            headers={"Content-Type": "application/octet-stream"},
-            read_s=READ_S + size / _SLOWEST_LINE,
-        )
-
-    def retry(self, call: Callable[[], T]) -> T:
-        """Make *call* until it is answered, for `patience_s` at most. It must be repeatable."""
-        start, tries = self.now(), 0
-        while True:
-            try:
-                answer = call()
-                self._met = True
-                return answer
-            except ServerUnavailable as error:
-                tries += 1
-                patience = self.patience_s if self._met else self._meet_s
-                asked = getattr(error, "retry_after", None)
-                wait = self._backoff.wait(tries, random=random.random, retry_after=asked)
-                if self.now() - start + wait > patience:
-                    raise
-                self.sleep(wait)
 
 
 # The method `Client.list` hides the type inside the class.

@@ -122,12 +122,12 @@ def _fetch(
         return Downloaded(path, target, size, sha256, fetched=False)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _part_file(target) as part:
-        client.retry(lambda: _receive(client, run, path, size, sha256, part, count))
+        client.answered(lambda: _receive(client, run, path, size, sha256, part, count))
         if sha256 and digest(part) != sha256:
             # What was kept from before may have been of another content: once more, from the start.
             count.add(-part.stat().st_size, path)
             os.truncate(part, 0)
-            client.retry(lambda: _receive(client, run, path, size, sha256, part, count))
+            client.answered(lambda: _receive(client, run, path, size, sha256, part, count))
             if digest(part) != sha256:
                 os.truncate(part, 0)
                 raise DigestMismatch(f"{path}: what came is not what the server has sealed")

@@ -46,7 +46,7 @@ def read(client: Client, run: str, path: str, offset: int) -> Iterator[LogPiece]
     url = f"{rest.simulation(run)}/logs"
     while True:
         params = {"path": path, "offset": offset}
-        response = client.retry(lambda: client.http.request("GET", url, params=params))  # noqa: B023
+        response = client.answered(lambda: client.http.request("GET", url, params=params))  # noqa: B023
         if not response.content:
             return
         piece = LogPiece(path, offset, response.content)

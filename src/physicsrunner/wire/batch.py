@@ -49,6 +49,8 @@ class BatchAnswer:
 
     count: int
     study: str | None = None  #: its id
+    first: int | None = None  #: the lowest of their numbers
+    last: int | None = None  #: the highest
     ids: list[str] = field(default_factory=list)  #: in the order of the request
 
 
@@ -73,6 +75,8 @@ def runs_of(request: BatchRequest) -> list[NewRun]:
 def study_of(request: BatchRequest) -> NewStudy | None:
     """Return the study that the runs belong to; None: to none."""
     limit = 1 if request.execution_mode == "sequential" else request.max_concurrent_runs
+    if limit is not None and limit < 1:
+        raise InvalidRequest(f"max_concurrent_runs {limit}: it is 1 or more")
     if limit is None:
         return request.study
     if request.study is not None:
