@@ -31,11 +31,15 @@ from physicsrunner.server.metrics import Measured, Metrics
 from physicsrunner.server.parts import Parts
 from physicsrunner.server.rest import (
     access,
+    agents,
     artifacts,
     attempts,
+    batch,
     leases,
     logs,
     models,
+    queue,
+    requests,
     server,
     simulations,
     sync,
@@ -49,7 +53,11 @@ LAST_BODIES_S: Final = 3.0  #: for cut bodies to write what they have
 
 _LOG = logging.getLogger(__name__)
 _ROUTERS: Final = (
+    batch,
     simulations,
+    requests,
+    queue,
+    agents,
     artifacts,
     logs,
     models,

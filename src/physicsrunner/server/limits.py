@@ -31,6 +31,7 @@ class Limits:
     """The most that one request may carry, in bytes."""
 
     json: int = 32 * MIB  #: a message: reports with results, a parameter set
+    batch: int = 128 * MIB  #: many runs in one request
     bundle: int = 2 * GIB  #: a model's zip
     upload: int = 1024 * GIB  #: one input file
     frame: int = 1024 * GIB  #: raw bytes of one sync frame
@@ -42,6 +43,8 @@ class Limits:
             return self.frame
         if path.startswith(f"{rest.UPLOADS}/"):
             return self.upload
+        if path == rest.BATCH:
+            return self.batch
         if path == rest.MODELS:
             return self.bundle
         return self.json if path.startswith(rest.API) else self.door

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Final, Literal, get_args, get_origin
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from physicsrunner.core.run import NewRun, RunRecord, RunSummary
-from physicsrunner.wire import messages
+from physicsrunner.core.run import NewRun, NewStudy, RunRecord, RunSummary
+from physicsrunner.wire import batch, messages
 from physicsrunner.wire.live import Event
 
 _REF: Final = "#/components/schemas/{model}"
@@ -28,6 +28,10 @@ _MESSAGES: Final[tuple[type, ...]] = (
         if is_dataclass(value) and isinstance(value, type)
     ),
     NewRun,
+    NewStudy,
+    batch.ParameterSet,
+    batch.BatchRequest,
+    batch.BatchAnswer,
     RunSummary,
     RunRecord,
     Event,
@@ -58,13 +62,28 @@ _PROBLEM_EXAMPLE: Final = {
 }
 
 TAGS: Final = (
-    {"name": "simulations", "description": "Runs: create, watch, read, cancel."},
+    {"name": "simulations", "description": "Runs: create, watch, read, cancel, pause, retry."},
+    {"name": "queue", "description": "What waits, and for what; studies."},
+    {"name": "agents", "description": "The machines that carry runs out."},
     {"name": "files", "description": "Artifacts and logs of runs; inputs."},
     {"name": "models", "description": "Versioned, immutable bundles with a main.py."},
     {"name": "runners", "description": "What agents and runners call: leases, reports, the sync."},
     {"name": "access", "description": "Tokens."},
     {"name": "server", "description": "The server itself."},
 )
+
+
+@dataclass(frozen=True)
+class Also:
+    """A message with more fields than its own."""
+
+    kind: type
+    fields: Mapping[str, Any]
+
+
+def also(kind: type, **fields: Any) -> Also:
+    """Return *kind* with more *fields*, for a description."""
+    return Also(kind, fields)
 
 
 def schema(kind: Any) -> dict[str, Any]:
@@ -74,6 +93,10 @@ def schema(kind: Any) -> dict[str, Any]:
             "type": "object",
             "properties": {name: schema(item) for name, item in kind.items()},
         }
+    if isinstance(kind, list):
+        return {"type": "array", "items": schema(kind[0])}
+    if isinstance(kind, Also):
+        return {"allOf": [schema(kind.kind), schema(kind.fields)]}
     if get_origin(kind) is list:
         return {"type": "array", "items": schema(get_args(kind)[0])}
     if isinstance(kind, type) and is_dataclass(kind):

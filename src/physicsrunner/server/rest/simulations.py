@@ -1,7 +1,8 @@
-"""Runs (on these paths: simulations): create, list, show, cancel, results, events."""
+"""Runs (on these paths: simulations): create, list, show, results, attempts, events."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -11,9 +12,10 @@ from physicsrunner.core.run import NewRun, RunFilter, RunRecord, RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import InvalidRequest, NotFound
 from physicsrunner.server.auth import Caller
-from physicsrunner.server.bodies import answer, json_of
-from physicsrunner.server.openapi import gives, takes
+from physicsrunner.server.bodies import answer, json_of, plain_answer
+from physicsrunner.server.openapi import also, gives, takes
 from physicsrunner.server.parts import Shared
+from physicsrunner.server.rest.documents import REQUEST, RUN, RUN_ID, SHOWN, SUMMARY, document
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire import codec, rest
@@ -22,28 +24,6 @@ from physicsrunner.wire.messages import Result
 
 router = APIRouter(tags=["simulations"])
 
-_RUN = f"{rest.SIMULATIONS}/{{run}}"
-_REQUEST = {
-    "model_id": "5c1f2e0a-7f0e-4a4e-9a53-3a1f5b0c2d11",
-    "name": "cavity at Re 100",
-    "parameters": {"inputs": {"reynolds": 100}},
-    "configuration": {"timeout_minutes": 60},
-    "tags": ["demo"],
-}
-_SUMMARY = {
-    "id": "0b0c8f4e-6f0a-4c39-a4f6-1a2f5a3c1d77",
-    "number": 17,
-    "name": "cavity at Re 100",
-    "created_by": "admin",
-    "created_at": 1767225600.0,
-    "updated_at": 1767225630.0,
-    "status": "running",
-    "stage": "execute",
-    "label": "iteration 1200",
-    "progress_percent": 42.0,
-    "attempt": 1,
-    "agent": "node-7",
-}
 _STATUS = (
     "id",
     "number",
@@ -58,40 +38,43 @@ _STATUS = (
     "error_code",
     "error_message",
     "cancel_requested",
+    "pause_requested",
+    "held",
+    "silent",
     "unreachable",
+    "not_before",
     "updated_at",
+    "reason",
 )
 _PROGRESS = ("id", "status", "stage", "label", "progress_percent", "eta_seconds", "updated_at")
 _EVENT = {
     "id": 42,
     "type": "simulation/started",
-    "run": _SUMMARY["id"],
+    "run": RUN_ID,
     "attempt": 1,
     "project": None,
     "time": 1767225601.5,
     "data": {},
 }
-
-
-def document(run: RunSummary) -> dict[str, Any]:
-    """Return *run* as it stands on the wire; fields that are not known are left out."""
-    found: dict[str, Any] = codec.encode(run)
-    if run.duration_seconds is not None:
-        found["duration_seconds"] = run.duration_seconds
-    return found
-
-
-def _some(run: RunRecord, names: tuple[str, ...]) -> dict[str, Any]:
-    found = document(run)
-    return {name: found[name] for name in names if name in found}
+_ATTEMPT = {
+    "attempt": 1,
+    "agent": "node-7",
+    "state": "failed",
+    "leased_at": 1767225601.0,
+    "started_at": 1767225601.5,
+    "ended_at": 1767225690.0,
+    "exit_code": 3,
+    "error_code": "program_failed",
+    "error_message": "main.py ended with exit code 3",
+}
 
 
 @router.post(
     rest.SIMULATIONS,
     status_code=201,
     summary="Create a run",
-    openapi_extra=takes(NewRun, _REQUEST),
-    responses=gives(RunRecord, {**_SUMMARY, "status": "queued"}, status=201),
+    openapi_extra=takes(NewRun, REQUEST),
+    responses=gives(RunRecord, {**SUMMARY, "status": "queued"}, status=201),
 )
 async def create(request: Request, who: Caller, parts: Shared) -> Response:
     """
@@ -102,14 +85,28 @@ async def create(request: Request, who: Caller, parts: Shared) -> Response:
     """
     body = await json_of(request)
     claim = body.pop("claim", None) if isinstance(body, dict) else None
-    wanted = codec.decode(NewRun, body)
+    wanted = codec.decode(NewRun, requested(body))
     return await to_thread.run_sync(_create, parts.services, who, wanted, claim)
+
+
+def requested(body: Any) -> Any:
+    """Return *body* without what a client cannot say: by which door it came, what it retries."""
+    if not isinstance(body, dict):
+        return body
+    found = {name: item for name, item in body.items() if name not in ("door", "retry_of")}
+    for name in ("runs", "base_request"):
+        value = found.get(name)
+        if isinstance(value, list):
+            found[name] = [requested(item) for item in value]
+        elif isinstance(value, dict):
+            found[name] = requested(value)
+    return found
 
 
 def _create(services: Services, who: Identity, wanted: NewRun, claim: Any) -> Response:
     status = 200 if wanted.id is not None and _exists(services, who, wanted.id) else 201
     if claim is None:
-        return answer(document(services.runs.create(who, wanted)), status)
+        return plain_answer(document(services.runs.create(who, wanted)), status)
     agent = claim.get("agent") if isinstance(claim, dict) else None
     if not isinstance(agent, str) or not agent:
         raise InvalidRequest("claim is {agent: NAME}")
@@ -137,7 +134,10 @@ def _states(words: list[str]) -> list[RunState]:
 @router.get(
     rest.SIMULATIONS,
     summary="List runs",
-    responses=gives({"data": list[RunSummary], "total": int}, {"data": [_SUMMARY], "total": 1}),
+    responses=gives(
+        {"data": list[RunSummary], "total": int, "total_is_exact": bool},
+        {"data": [SUMMARY], "total": 1, "total_is_exact": True},
+    ),
 )
 async def list_runs(
     who: Caller,
@@ -145,6 +145,7 @@ async def list_runs(
     status: Annotated[list[str] | None, Query(description="One or more states")] = None,
     project_id: str | None = None,
     model_id: str | None = None,
+    study_id: str | None = None,
     created_by: str | None = None,
     agent: str | None = None,
     name: Annotated[str | None, Query(description="Part of the name")] = None,
@@ -153,11 +154,16 @@ async def list_runs(
     offset: int = 0,
     sort: str = "-created_at",
 ) -> Response:
-    """List runs, the newest first; ``total`` counts all that fit, whatever the limit."""
+    """
+    List runs, the newest first; ``total`` counts all that fit, whatever the limit.
+
+    Where counting them would take long it is a lower bound, and ``total_is_exact`` is false.
+    """
     wanted = RunFilter(
         status=_states(status or []),
         project_id=project_id,
         model_id=model_id,
+        study_id=study_id,
         created_by=created_by,
         agent=agent,
         name=name,
@@ -166,62 +172,68 @@ async def list_runs(
         offset=offset,
         sort=sort,
     )
-    found, total = await to_thread.run_sync(parts.services.runs.list, who, wanted)
-    return answer({"data": [document(run) for run in found], "total": total})
+
+    def find() -> Response:
+        page = parts.services.runs.list(who, wanted)
+        data = [document(run) for run in page.runs]
+        return plain_answer({"data": data, "total": page.total, "total_is_exact": page.exact})
+
+    return await to_thread.run_sync(find)
 
 
-@router.get(_RUN, summary="Show a run", responses=gives(RunRecord, _SUMMARY))
+@router.get(RUN, summary="Show a run", responses=gives(also(RunRecord, reason=str), SHOWN))
 async def show(run: str, who: Caller, parts: Shared) -> Response:
-    """Show a run by its id or its number."""
-    return answer(document(await to_thread.run_sync(parts.services.runs.get, who, run)))
+    """
+    Show a run by its id or its number; ``reason`` says in words why it is where it is.
+
+    Values of secret variables are shown as ``***``.
+    """
+
+    def find() -> Response:
+        found = parts.services.runs.get(who, run)
+        return plain_answer(document(found, parts.services.runs.reason(found)))
+
+    return await to_thread.run_sync(find)
 
 
 @router.get(
-    f"{_RUN}/status",
+    f"{RUN}/status",
     summary="Where a run stands",
     responses=gives(
-        {"id": str, "status": str, "stage": str, "progress_percent": float},
-        {name: _SUMMARY[name] for name in _STATUS if name in _SUMMARY},
+        {"id": str, "status": str, "stage": str, "progress_percent": float, "reason": str},
+        {name: SHOWN[name] for name in _STATUS if name in SHOWN},
     ),
 )
 async def status(run: str, who: Caller, parts: Shared) -> Response:
-    """Show state, stage, progress, agent and error, without the heavy parts."""
-    found = await to_thread.run_sync(parts.services.runs.get, who, run)
-    return answer(_some(found, _STATUS))
+    """Show state, stage, progress, agent, error and the reason, without the heavy parts."""
+
+    def find() -> Response:
+        found = parts.services.runs.get(who, run)
+        return _some(document(found, parts.services.runs.reason(found)), _STATUS)
+
+    return await to_thread.run_sync(find)
 
 
 @router.get(
-    f"{_RUN}/progress",
+    f"{RUN}/progress",
     summary="How far a run is",
     responses=gives(
         {"progress_percent": float, "stage": str, "label": str, "eta_seconds": float},
-        {name: _SUMMARY[name] for name in _PROGRESS if name in _SUMMARY},
+        {name: SUMMARY[name] for name in _PROGRESS if name in SUMMARY},
     ),
 )
 async def progress(run: str, who: Caller, parts: Shared) -> Response:
     """Show percent of the whole run, what it does now, and the seconds left where known."""
     found = await to_thread.run_sync(parts.services.runs.get, who, run)
-    return answer(_some(found, _PROGRESS))
+    return _some(document(found), _PROGRESS)
 
 
-@router.post(
-    f"{_RUN}/cancel",
-    summary="Ask a run to stop",
-    responses=gives(
-        {"id": str, "status": str, "cancel_requested": bool},
-        {"id": _SUMMARY["id"], "status": "running", "cancel_requested": True},
-    ),
-)
-async def cancel(run: str, who: Caller, parts: Shared) -> Response:
-    """Request the end; ``status`` says cancelled only when the program has stopped."""
-    found = await to_thread.run_sync(parts.services.runs.cancel, who, run)
-    return answer(
-        {"id": found.id, "status": found.status, "cancel_requested": found.cancel_requested}
-    )
+def _some(found: dict[str, Any], names: tuple[str, ...]) -> Response:
+    return plain_answer({name: found[name] for name in names if name in found})
 
 
 @router.get(
-    f"{_RUN}/results",
+    f"{RUN}/results",
     summary="Results of a run",
     responses=gives(
         {"data": list[Result]},
@@ -234,7 +246,28 @@ async def results(run: str, who: Caller, parts: Shared) -> Response:
 
 
 @router.get(
-    f"{_RUN}/events",
+    f"{RUN}/attempts",
+    summary="The attempts of a run",
+    responses=gives(
+        {"data": [{"attempt": int, "agent": str, "state": str, "error_message": str}]},
+        {"data": [_ATTEMPT]},
+    ),
+)
+async def attempts(run: str, who: Caller, parts: Shared) -> Response:
+    """List who tried to carry the run out, when, and how each try ended; the first one first."""
+
+    def find() -> list[dict[str, Any]]:
+        tries = parts.services.runs.attempts(who, run)
+        return [
+            {name: value for name, value in asdict(one).items() if value is not None}
+            for one in tries
+        ]
+
+    return plain_answer({"data": await to_thread.run_sync(find)})
+
+
+@router.get(
+    f"{RUN}/events",
     summary="Logged events of a run",
     responses=gives({"data": list[Event]}, {"data": [_EVENT]}),
 )
@@ -251,20 +284,4 @@ async def events_of_run(
         found = parts.services.runs.get(who, run)  # by number, too
         return parts.services.runs.events(who, found.id, after, limit)
 
-    return answer({"data": [event.envelope() for event in await to_thread.run_sync(find)]})
-
-
-@router.get(
-    rest.EVENTS,
-    summary="Logged events of all runs",
-    responses=gives({"data": list[Event]}, {"data": [_EVENT]}),
-)
-async def events(
-    who: Caller,
-    parts: Shared,
-    after: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-) -> Response:
-    """List the events behind the id ``after``, in the order of the log."""
-    found = await to_thread.run_sync(parts.services.runs.events, who, None, after, limit)
-    return answer({"data": [event.envelope() for event in found]})
+    return plain_answer({"data": [event.envelope() for event in await to_thread.run_sync(find)]})

@@ -1,0 +1,24 @@
+"""The queue: what waits, for what, and what runs."""
+
+from __future__ import annotations
+
+from anyio import to_thread
+from fastapi import APIRouter, Response
+
+from physicsrunner.server.auth import Caller
+from physicsrunner.server.bodies import answer
+from physicsrunner.server.openapi import gives
+from physicsrunner.server.parts import Shared
+from physicsrunner.wire import rest
+
+router = APIRouter(tags=["queue"])
+
+
+@router.get(
+    rest.QUEUE,
+    summary="How the queue stands",
+    responses=gives({"counts": {"queued": int, "running": int}}, {"counts": {"queued": 3}}),
+)
+async def status(who: Caller, parts: Shared) -> Response:
+    """Show how many runs are in which state, which ones wait longest and why, and the agents."""
+    return answer(await to_thread.run_sync(parts.services.queue.status, who))
