@@ -24,6 +24,7 @@ The tree::
         UnsupportedEncoding   a body with a Content-Encoding that is not read here
       NotAuthenticated        no token, or a wrong one
         TokenExpired          it was right once
+        AgentRefused          the server does not know this agent, or knows it no more
       NotAllowed              the token does not give this right
       TooManyTries            asked too often, or locked out for a while
       NotFound
@@ -144,6 +145,16 @@ class TokenExpired(NotAuthenticated):
 
     code = "token_expired"
     what_to_do = "Exchange the token (an attempt's token: POST /api/v1/tokens/exchange) or log in."
+
+
+class AgentRefused(NotAuthenticated):
+    """An agent has no token, or the server does not take it: it never was, or was removed."""
+
+    code = "agent_refused"
+    what_to_do = (
+        "Make a one-time token with `physicsrunner agents enroll` and start the agent with "
+        "--enroll-token; what is unfinished in its work folder is then taken up again."
+    )
 
 
 class NotAllowed(PhysicsRunnerError):
