@@ -21,7 +21,7 @@ from physicsrunner.core.state import HELD, TERMINAL, RunState
 from physicsrunner.errors import LeaseLost, NotFound
 from physicsrunner.service.grants import lease_change
 from physicsrunner.service.reports import reported
-from physicsrunner.store.base import Change, FileRow, ModelRow, Offer, Store
+from physicsrunner.store.base import AgentRow, Change, FileRow, ModelRow, Offer, Store
 from physicsrunner.store.memory import MemoryStore
 from physicsrunner.store.sql import SqlStore
 from physicsrunner.wire.live import Event
@@ -268,10 +268,10 @@ def test_lists_filter_sort_and_page(store: Store, wanted: RunFilter, names: list
     for place, row in enumerate(rows):
         store.add_run(make(created_at=START + place, **row), [])
 
-    found, total = store.runs(wanted)
+    page = store.runs(wanted)
 
-    assert [run.name for run in found] == names
-    assert total == (4 if wanted.limit == 2 else len(names))
+    assert [run.name for run in page.runs] == names
+    assert page.total == (4 if wanted.limit == 2 else len(names))
 
 
 def test_sealed_files_come_and_go(store: Store) -> None:
@@ -316,9 +316,7 @@ def test_uploads_and_agents(store: Store) -> None:
 
     assert store.upload("a" * 64) == 5
     assert store.upload("b" * 64) is None
-    assert store.agents() == [
-        {"id": "x", "host": {}, "labels": [], "first_seen": 1.0, "last_seen": 2.0}
-    ]
+    assert store.agents() == [AgentRow("x", first_seen=1.0, last_seen=2.0)]
 
 
 # -- leases, by a model ---------------------------------------------------------------------------

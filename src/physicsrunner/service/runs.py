@@ -155,8 +155,8 @@ class RunService:
                 run = self._store.summary(identity.run or "")
                 return ([run], 1) if run is not None else ([], 0)
             wanted = replace(wanted, agent=identity.subject)
-        found, total = self._store.runs(wanted)
-        return [self._book.overlay(run) for run in found], total
+        page = self._store.runs(wanted)
+        return [self._book.overlay(run) for run in page.runs], page.total
 
     def cancel(self, identity: Identity, run: str | int) -> RunRecord:
         """

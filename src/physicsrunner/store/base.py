@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from physicsrunner.core.run import RunFilter, RunRecord, RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
+from physicsrunner.store.accounts import AccountStore
 from physicsrunner.store.outbox import OutboxStore
 from physicsrunner.store.rows import (
     Actor,
@@ -344,11 +345,20 @@ class AgentStore(Protocol):
     def remove_agent(
         self, name: str, events: Sequence[Event] = (), *, by: Actor | None = None
     ) -> bool:
-        """Put an agent into state removed, so that it is given nothing; say whether it was there."""
+        """Put an agent into state removed: it is given nothing. Say whether it was there."""
         ...
 
 
-class Store(RunStore, StudyStore, FileStore, ModelStore, AgentStore, OutboxStore, Protocol):
+class Store(
+    RunStore,
+    StudyStore,
+    FileStore,
+    ModelStore,
+    AgentStore,
+    OutboxStore,
+    AccountStore,
+    Protocol,
+):
     """All that must survive, apart from the bytes of files."""
 
     def listen(self, listener: Listener) -> None:

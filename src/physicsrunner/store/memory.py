@@ -7,45 +7,32 @@ Keeps every promise of `store.base` but the one about ``kill -9``; the same suit
 from __future__ import annotations
 
 import copy
-import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from physicsrunner.core.resources import has_labels
 from physicsrunner.core.run import RunFilter, RunRecord, RunSummary
-from physicsrunner.core.state import HELD, LEASABLE, RunState
+from physicsrunner.core.state import HELD, LEASABLE, TERMINAL, RunState
 from physicsrunner.errors import NotFound, PhysicsRunnerError
-from physicsrunner.store.base import (
-    AttemptRecord,
-    Change,
-    Decide,
-    FileRow,
-    Listener,
-    ModelRow,
-    Offer,
-)
+from physicsrunner.store.base import Decide, Listener
+from physicsrunner.store.memory_accounts import MemoryAccounts
+from physicsrunner.store.memory_clock import MemoryClock, queue_place, summary_of
 from physicsrunner.store.memory_outbox import MemoryOutbox
+from physicsrunner.store.rows import Actor, AttemptRecord, Change, Offer, RunPage
+from physicsrunner.store.sql_counts import kinds
 from physicsrunner.wire.live import Event
 
-_SUMMARY = tuple(field.name for field in fields(RunSummary))
 
-
-class MemoryStore(MemoryOutbox):
+class MemoryStore(MemoryClock, MemoryOutbox):
     """Dictionaries behind one lock."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.RLock()
-        self._runs: dict[str, RunRecord] = {}
+        self._last_number = 0
+        self._secrets: dict[str, str] = {}
         self._attempts: dict[tuple[str, int], AttemptRecord] = {}
-        self._files: dict[tuple[str, int], dict[str, FileRow]] = {}
-        self._removed: list[tuple[str, int, FileRow, float]] = []
-        self._models: list[ModelRow] = []
-        self._uploads: dict[str, int] = {}
-        self._agents: dict[str, dict[str, Any]] = {}
-        self._events: list[Event] = []
-        self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
         """Have *listener* called with every batch of stored events, in order."""
@@ -57,48 +44,106 @@ class MemoryStore(MemoryOutbox):
     # -- runs ----------------------------------------------------------------------------------
 
     def add_run(
-        self, run: RunRecord, events: Sequence[Event], attempt: Mapping[str, Any] | None = None
+        self,
+        run: RunRecord,
+        events: Sequence[Event],
+        attempt: Mapping[str, Any] | None = None,
+        *,
+        by: Actor | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> tuple[RunRecord, bool]:
         """Keep *run* under the next free number; return it, and whether it is new."""
         with self._lock:
             if run.id in self._runs:
                 return copy.deepcopy(self._runs[run.id]), False
-            kept = replace(copy.deepcopy(run), number=len(self._runs) + 1)
+            self._last_number += 1
+            kept = replace(copy.deepcopy(run), number=self._last_number)
             self._runs[run.id] = kept
+            if secrets and run.id in secrets:
+                self._secrets[run.id] = secrets[run.id]
             if attempt is not None:
                 self._write_attempt(kept, attempt)
             self._tell(
-                [replace(item, data={**item.data, "number": kept.number}) for item in events]
+                [replace(item, data={**item.data, "number": kept.number}) for item in events], by
             )
             return copy.deepcopy(kept), True
+
+    def add_runs(
+        self,
+        items: Sequence[tuple[RunRecord, Sequence[Event]]],
+        *,
+        by: Actor | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> list[tuple[RunSummary, bool]]:
+        """Keep many runs as `add_run` keeps one, in their order and in one transaction."""
+        with self._lock:
+            kept = [self.add_run(run, said, by=by, secrets=secrets) for run, said in items]
+        return [(summary_of(run), new) for run, new in kept]
+
+    def delete_runs(
+        self, ids: Sequence[str], events: Sequence[Event], *, by: Actor | None = None
+    ) -> list[str]:
+        """Delete runs that have ended and are not pinned; return the ids of those that were."""
+        with self._lock:
+            gone = [
+                run
+                for run in dict.fromkeys(ids)
+                if run in self._runs
+                and self._runs[run].status in TERMINAL
+                and not self._runs[run].pinned
+            ]
+            chosen = set(gone)
+            for run in gone:
+                del self._runs[run]
+                self._secrets.pop(run, None)
+            for key in [key for key in self._attempts if key[0] in chosen]:
+                del self._attempts[key]
+            for key in [key for key in self._files if key[0] in chosen]:
+                del self._files[key]
+            self._removed = [row for row in self._removed if row[0] not in chosen]
+            self._events = [item for item in self._events if item.run not in chosen]
+            self._tell([item for item in events if item.run in chosen], by)
+        return gone
 
     def summary(self, run: str | int) -> RunSummary | None:
         """Return the run without its heavy parts; None if there is none."""
         with self._lock:
             found = self._find(run)
-            return None if found is None else _summary(found)
+            return None if found is None else summary_of(found)
 
     def record(self, run: str | int) -> RunRecord | None:
         """Return the run with everything; None if there is none."""
         with self._lock:
             return copy.deepcopy(self._find(run))
 
-    def runs(self, wanted: RunFilter) -> tuple[list[RunSummary], int]:
-        """Return one page of the runs that *wanted* describes, and how many there are in all."""
+    def secrets(self, run: str) -> str | None:
+        """Return the encrypted secrets of a run; None if it has none."""
+        with self._lock:
+            return self._secrets.get(run)
+
+    def runs(self, wanted: RunFilter) -> RunPage:
+        """Return one page of the runs that *wanted* describes."""
         key = wanted.sort.removeprefix("-")
 
         def place(run: RunSummary) -> tuple[bool, Any, int]:
             value = getattr(run, key)
-            # As SQLite orders: what is not known comes before what is.
+            # What is not known comes before what is.
             return (value is not None, 0 if value is None else value, run.number)
 
         with self._lock:
-            found = [_summary(run) for run in self._runs.values() if _matches(run, wanted)]
+            found = [summary_of(run) for run in self._runs.values() if _matches(run, wanted)]
         found.sort(key=place, reverse=wanted.sort.startswith("-"))
-        return found[wanted.offset : wanted.offset + wanted.limit], len(found)
+        return RunPage(found[wanted.offset : wanted.offset + wanted.limit], len(found))
+
+    def counts(self, kind: str, key: str = "") -> dict[RunState, int]:
+        """Return how many runs of each state there are; a state without runs is left out."""
+        with self._lock:
+            return dict(
+                Counter(run.status for run in self._runs.values() if (kind, key) in kinds(run))
+            )
 
     def change(
-        self, decisions: Sequence[tuple[str, Decide]]
+        self, decisions: Sequence[tuple[str, Decide]], *, by: Actor | None = None
     ) -> list[RunSummary | PhysicsRunnerError]:
         """Carry out the decisions in order, in one transaction."""
         answers: list[RunSummary | PhysicsRunnerError] = []
@@ -110,56 +155,33 @@ class MemoryStore(MemoryOutbox):
                     answers.append(NotFound(f"there is no run {run}"))
                     continue
                 try:
-                    change = decide(_summary(found))
+                    change = decide(summary_of(found))
                 except PhysicsRunnerError as error:
                     answers.append(error)
                     continue
                 answers.append(self._apply(found, change, told))
-            self._tell(told)
+            self._tell(told, by)
         return answers
 
-    def acquire(self, offer: Offer, decide: Decide) -> list[RunSummary]:
+    def acquire(self, offer: Offer, decide: Decide, *, by: Actor | None = None) -> list[RunSummary]:
         """Hand out runs that wait and fit: highest priority first, then the oldest."""
         taken: list[RunSummary] = []
         told: list[Event] = []
         room = offer.room
         with self._lock:
+            limit = self._allowed(offer)
             waiting = [run for run in self._runs.values() if _waits(run, offer.now)]
-            for run in sorted(waiting, key=lambda run: (-run.priority, run.number)):
-                if len(taken) >= offer.limit:
+            for run in sorted(waiting, key=queue_place):
+                if len(taken) >= limit:
                     break
-                if not room.fits(run) or not has_labels(run, offer.labels):
+                if not room.fits(run) or not has_labels(run, offer.labels) or self._is_full(run):
                     continue
-                change = decide(_summary(run))
+                change = decide(summary_of(run))
                 if change is not None:
                     taken.append(self._apply(run, change, told))
                     room = room.without(run)
-            self._tell(told)
+            self._tell(told, by)
         return taken
-
-    def overdue(self, now: float, limit: int = 1000) -> list[str]:
-        """Return the ids of runs whose deadline has passed and that are not unreachable yet."""
-        with self._lock:
-            return [
-                run.id
-                for run in self._runs.values()
-                if run.status in HELD
-                and run.deadline is not None
-                and run.deadline < now
-                and not run.unreachable
-            ][:limit]
-
-    def unconfirmed(self, agent: str) -> list[RunSummary]:
-        """Return the runs leased to *agent* of which it has not been heard since."""
-        with self._lock:
-            return [
-                _summary(run)
-                for run in self._runs.values()
-                if run.agent == agent
-                and run.status is RunState.PREPARING
-                and not run.confirmed
-                and not run.claimed
-            ]
 
     def attempt(self, run: str, attempt: int) -> AttemptRecord | None:
         """Return one attempt; None if there is none."""
@@ -171,105 +193,6 @@ class MemoryStore(MemoryOutbox):
         with self._lock:
             return [item for (owner, _), item in sorted(self._attempts.items()) if owner == run]
 
-    def append_events(self, events: Sequence[Event]) -> list[Event]:
-        """Write *events*, and return them with their ids."""
-        with self._lock:
-            return self._tell(events)
-
-    def events(self, run: str | None = None, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        """Return the events (of one run) with an id over *after*, ascending."""
-        with self._lock:
-            wanted = [item for item in self._events[after:] if run is None or item.run == run]
-        return copy.deepcopy(wanted[:limit])
-
-    # -- files ---------------------------------------------------------------------------------
-
-    def seal(
-        self, run: str, attempt: int, files: Sequence[FileRow], events: Sequence[Event]
-    ) -> None:
-        """Keep *files* as sealed, in place of rows of the same paths, and write *events*."""
-        with self._lock:
-            kept = self._files.setdefault((run, attempt), {})
-            kept.update((row.path, row) for row in files)
-            self._tell(events)
-
-    def unseal(self, run: str, attempt: int, path: str, *, removed_at: float | None = None) -> None:
-        """Forget that a file is sealed; with *removed_at* keep the row among the removed files."""
-        with self._lock:
-            row = self._files.get((run, attempt), {}).pop(path, None)
-            if row is not None and removed_at is not None:
-                self._removed.append((run, attempt, row, removed_at))
-
-    def sealed(
-        self, run: str, attempt: int, paths: Sequence[str] | None = None
-    ) -> dict[str, FileRow]:
-        """Return the sealed files of an attempt by path: all, or those of *paths*."""
-        with self._lock:
-            rows = self._files.get((run, attempt), {})
-            if paths is None:
-                return dict(rows)
-            return {path: rows[path] for path in paths if path in rows}
-
-    # -- models, uploads, agents ---------------------------------------------------------------
-
-    def add_model(self, row: ModelRow, new_id: str) -> ModelRow:
-        """Keep a version of the model of that name; return it with the model's id."""
-        with self._lock:
-            named = [
-                item
-                for item in self._models
-                if (item.name, item.project_id) == (row.name, row.project_id)
-            ]
-            for item in named:
-                if item.version == row.version:
-                    return item
-            kept = replace(row, id=named[0].id if named else new_id)
-            for item in self._models:
-                if item.version == row.version:
-                    kept = replace(kept, size=item.size, sha256=item.sha256)
-                    break
-            self._models.append(kept)
-            return kept
-
-    def model(self, model_id: str, version: str | None = None) -> ModelRow | None:
-        """Return that version, or the newest; None if there is none."""
-        with self._lock:
-            found = [
-                row for row in self._models if row.id == model_id and version in (None, row.version)
-            ]
-        return max(found, key=lambda row: row.created, default=None)
-
-    def models(self) -> list[ModelRow]:
-        """Return the newest version of every model, the latest first."""
-        newest: dict[str, ModelRow] = {}
-        with self._lock:
-            for row in sorted(self._models, key=lambda row: row.created, reverse=True):
-                newest.setdefault(row.id, row)
-        return list(newest.values())
-
-    def add_upload(self, sha256: str, size: int, *, by: str, now: float) -> None:  # noqa: ARG002
-        """Keep that an input of this content lies in the folder of inputs."""
-        with self._lock:
-            self._uploads.setdefault(sha256, size)
-
-    def upload(self, sha256: str) -> int | None:
-        """Return the size in bytes of an uploaded input; None if there is none."""
-        with self._lock:
-            return self._uploads.get(sha256)
-
-    def agent_seen(
-        self, agent: str, *, now: float, host: Mapping[str, Any], labels: Sequence[str]
-    ) -> None:
-        """Keep that an agent was heard of."""
-        with self._lock:
-            kept = self._agents.setdefault(agent, {"id": agent, "first_seen": now})
-            kept.update(host=dict(host), labels=list(labels), last_seen=now)
-
-    def agents(self) -> list[dict[str, Any]]:
-        """Return all agents: id, host, labels, first_seen, last_seen (POSIX seconds)."""
-        with self._lock:
-            return [dict(kept) for _, kept in sorted(self._agents.items())]
-
     # -- inside --------------------------------------------------------------------------------
 
     def _find(self, run: str | int) -> RunRecord | None:
@@ -279,13 +202,17 @@ class MemoryStore(MemoryOutbox):
 
     def _apply(self, run: RunRecord, change: Change | None, told: list[Event]) -> RunSummary:
         if change is None:
-            return _summary(run)
-        changed = replace(run, **copy.deepcopy({**change.run, **change.body}))
+            return summary_of(run)
+        body = dict(change.body)
+        secrets = body.pop("secrets", None)
+        changed = replace(run, **copy.deepcopy({**change.run, **body}))
         self._runs[run.id] = changed
+        if secrets is not None:
+            self._secrets[run.id] = secrets
         if change.attempt:
             self._write_attempt(changed, change.attempt)
         told.extend(change.events)
-        return _summary(changed)
+        return summary_of(changed)
 
     def _write_attempt(self, run: RunSummary, values: Mapping[str, Any]) -> None:
         key = (run.id, run.attempt)
@@ -295,18 +222,30 @@ class MemoryStore(MemoryOutbox):
         else:
             self._attempts[key] = AttemptRecord(run_id=run.id, attempt=run.attempt, **values)
 
-    def _tell(self, events: Sequence[Event]) -> list[Event]:
-        first = len(self._events) + 1
-        told = [replace(item, id=first + place) for place, item in enumerate(events)]
-        self._events.extend(copy.deepcopy(told))
-        if told:
-            for listener in self._listeners:
-                listener(told)
-        return told
+    def _allowed(self, offer: Offer) -> int:
+        agent = self._agents.get(offer.agent or "")
+        if agent is not None and agent.state != "active":
+            return 0
+        if offer.caps is None:
+            return offer.limit
+        return min(offer.limit, offer.caps - self._held("all", ""))
 
+    def _is_full(self, run: RunSummary) -> bool:
+        """Say whether the run's study or project runs as many as it may."""
+        study = self._studies.get(run.study_id or "")
+        caps = [("study", run.study_id, study.max_concurrent_runs if study else None)]
+        caps.append(("project", run.project_id, self._project_cap(run.project_id)))
+        return any(
+            most is not None and key is not None and self._held(kind, key) >= most
+            for kind, key, most in caps
+        )
 
-def _summary(run: RunSummary) -> RunSummary:
-    return RunSummary(**{name: copy.copy(getattr(run, name)) for name in _SUMMARY})
+    def _project_cap(self, _project: str | None) -> int | None:
+        return None
+
+    def _held(self, kind: str, key: str) -> int:
+        counts = self.counts(kind, key)
+        return sum(counts.get(state, 0) for state in HELD)
 
 
 def _waits(run: RunSummary, now: float) -> bool:
@@ -323,4 +262,14 @@ def _matches(run: RunSummary, wanted: RunFilter) -> bool:
         and wanted.agent in (None, run.agent)
         and (not wanted.name or wanted.name.lower() in run.name.lower())
         and (wanted.tag is None or wanted.tag in run.tags)
+        and wanted.study_id in (None, run.study_id)
+        and _is_visible(run, wanted)
     )
+
+
+def _is_visible(run: RunSummary, wanted: RunFilter) -> bool:
+    if wanted.projects is None:
+        return True
+    if run.project_id is None:
+        return run.created_by == wanted.visible_to
+    return run.project_id in wanted.projects

@@ -8,8 +8,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
 
 from physicsrunner.store import schema
-from physicsrunner.store.base import FileRow
-from physicsrunner.store.sql_events import SqlEvents, write_events
+from physicsrunner.store.base import Actor, FileRow
+from physicsrunner.store.sql_events import SqlEvents, Transaction
 from physicsrunner.wire.live import Event
 
 _FILES: Final = schema.files
@@ -20,11 +20,18 @@ class SqlFiles(SqlEvents):
     """The table of sealed files."""
 
     def seal(
-        self, run: str, attempt: int, files: Sequence[FileRow], events: Sequence[Event]
+        self,
+        run: str,
+        attempt: int,
+        files: Sequence[FileRow],
+        events: Sequence[Event],
+        *,
+        by: Actor | None = None,
     ) -> None:
         """Keep *files* as sealed, in place of rows of the same paths, and write *events*."""
 
-        def work(connection: Connection, told: list[Event]) -> None:
+        def work(transaction: Transaction) -> None:
+            connection = transaction.connection
             paths = [row.path for row in files]
             present = _sealed(connection, run, attempt, paths)
             for some in _chunks(list(present)):
@@ -41,9 +48,9 @@ class SqlFiles(SqlEvents):
             ]
             if rows:
                 connection.execute(insert(_FILES), rows)
-            write_events(connection, events, told)
+            transaction.write_events(events)
 
-        self._transact(work)
+        self._write(work, by)
 
     def unseal(self, run: str, attempt: int, path: str, *, removed_at: float | None = None) -> None:
         """Forget that a file is sealed; with *removed_at* keep the row among the removed files."""

@@ -1,11 +1,11 @@
-"""Models, uploads and agents in SQL. The promises are those of `store.base.ModelStore`."""
+"""Models and uploads in SQL. The promises are those of `store.base.ModelStore`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Select, insert, select
 
 from physicsrunner.store import schema
 from physicsrunner.store.base import ModelRow
@@ -17,7 +17,7 @@ _VERSIONS: Final = schema.model_versions.c
 
 
 class SqlModels(SqlEvents):
-    """The tables of models, uploads and agents."""
+    """The tables of models and uploads."""
 
     def add_model(self, row: ModelRow, new_id: str) -> ModelRow:
         """Keep a version of the model of that name; return it with the model's id."""
@@ -95,26 +95,6 @@ class SqlModels(SqlEvents):
         with self._db.read() as connection:
             size = connection.execute(_upload(sha256)).scalar()
         return None if size is None else int(size)
-
-    def agent_seen(
-        self, agent: str, *, now: float, host: Mapping[str, Any], labels: Sequence[str]
-    ) -> None:
-        """Keep that an agent was heard of."""
-        table = schema.agents
-
-        def work(connection: Connection, _told: list[Event]) -> None:
-            values = {"host": dict(host), "labels": list(labels), "last_seen": now}
-            known = update(table).where(table.c.id == agent).values(**values)
-            if connection.execute(known).rowcount == 0:
-                connection.execute(insert(table), {"id": agent, "first_seen": now, **values})
-
-        self._transact(work)
-
-    def agents(self) -> list[dict[str, Any]]:
-        """Return all agents: id, host, labels, first_seen, last_seen (POSIX seconds)."""
-        with self._db.read() as connection:
-            rows = connection.execute(select(schema.agents).order_by(schema.agents.c.id))
-            return [dict(row) for row in rows.mappings()]
 
 
 def _upload(sha256: str) -> Select[Any]:

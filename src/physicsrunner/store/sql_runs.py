@@ -2,154 +2,148 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
-from physicsrunner.core.resources import has_labels
-from physicsrunner.core.run import BODY_FIELDS, PRIORITIES, RunFilter, RunRecord, RunSummary
-from physicsrunner.core.state import HELD, LEASABLE, RunState
+from physicsrunner.core.run import BODY_FIELDS, RunRecord, RunSummary
+from physicsrunner.core.state import TERMINAL, RunState
 from physicsrunner.errors import NotFound, PhysicsRunnerError
 from physicsrunner.store import schema
-from physicsrunner.store.base import AttemptRecord, Change, Decide, Offer
-from physicsrunner.store.sql_events import SqlEvents, write_events
+from physicsrunner.store.base import Decide
+from physicsrunner.store.rows import Actor, AttemptRecord, Change
+from physicsrunner.store.sql_counts import COUNTED, read_counts
+from physicsrunner.store.sql_events import SqlEvents, Transaction
 from physicsrunner.wire.live import Event
 
 COLUMNS: Final = tuple(field.name for field in fields(RunSummary))
 _RUNS: Final = schema.runs.c
-_FIRST: Final = 8  # candidates looked at in one go: most often the first one fits
-_PAGE: Final = 200  # and then
-_MOST: Final = 5_000  # candidates looked at in one call, when few of them fit
+_CHUNK: Final = 400  # ids in one IN (...)
+_OF_A_RUN: Final = (
+    schema.files,
+    schema.removed_files,
+    schema.attempts,
+    schema.run_tags,
+    schema.run_bodies,
+    schema.events,
+)
 
 
 class SqlRuns(SqlEvents):
-    """The table of runs, which is the queue too."""
+    """The table of runs, apart from the queue, the lists and what the clock asks."""
 
     def add_run(
-        self, run: RunRecord, events: Sequence[Event], attempt: Mapping[str, Any] | None = None
+        self,
+        run: RunRecord,
+        events: Sequence[Event],
+        attempt: Mapping[str, Any] | None = None,
+        *,
+        by: Actor | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> tuple[RunRecord, bool]:
         """Keep *run* under the next free number; return it, and whether it is new."""
 
-        def work(connection: Connection, told: list[Event]) -> tuple[RunRecord, bool]:
+        def work(transaction: Transaction) -> tuple[RunRecord, bool]:
+            connection = transaction.connection
             present = _record(connection, run.id)
             if present is not None:
                 return present, False
-            row = {name: _plain(getattr(run, name)) for name in COLUMNS}
-            row["number"] = _count_up(connection, "run_number")
-            connection.execute(insert(schema.runs), row)
-            connection.execute(
-                insert(schema.run_bodies),
-                {"run_id": run.id, **{name: getattr(run, name) for name in BODY_FIELDS}},
-            )
-            if run.tags:
-                tags = [{"run_id": run.id, "tag": tag} for tag in dict.fromkeys(run.tags)]
-                connection.execute(insert(schema.run_tags), tags)
+            _add(transaction, [(run, events)], secrets or {})
             if attempt is not None:
-                _write_attempt(connection, run, attempt)
-            numbered = [_numbered(item, row["number"]) for item in events]
-            write_events(connection, numbered, told)
+                write_attempt(connection, run, attempt)
             added = _record(connection, run.id)
             if added is None:
                 raise NotFound(f"run {run.id} was not kept")
             return added, True
 
-        return self._transact(work)
+        return self._write(work, by)
+
+    def add_runs(
+        self,
+        items: Sequence[tuple[RunRecord, Sequence[Event]]],
+        *,
+        by: Actor | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> list[tuple[RunSummary, bool]]:
+        """Keep many runs as `add_run` keeps one, in their order and in one transaction."""
+
+        def work(transaction: Transaction) -> list[tuple[RunSummary, bool]]:
+            known = _present(transaction.connection, [run.id for run, _ in items])
+            new = {run.id: (run, events) for run, events in items if run.id not in known}
+            known.update(_add(transaction, list(new.values()), secrets or {}))
+            first = set(new)
+            answers = []
+            for run, _ in items:
+                answers.append((known[run.id], run.id in first))
+                first.discard(run.id)
+            return answers
+
+        return self._write(work, by)
+
+    def delete_runs(
+        self, ids: Sequence[str], events: Sequence[Event], *, by: Actor | None = None
+    ) -> list[str]:
+        """Delete runs that have ended and are not pinned; return the ids of those that were."""
+
+        def work(transaction: Transaction) -> list[str]:
+            present = _present(transaction.connection, ids)
+            gone = [
+                run
+                for run in dict.fromkeys(ids)
+                if run in present and present[run].status in TERMINAL and not present[run].pinned
+            ]
+            for some in chunks(gone):
+                for table in _OF_A_RUN:
+                    transaction.connection.execute(delete(table).where(table.c.run_id.in_(some)))
+                transaction.connection.execute(delete(schema.runs).where(_RUNS.id.in_(some)))
+            for run in gone:
+                transaction.moved(present[run], None)
+            chosen = set(gone)
+            transaction.write_events([item for item in events if item.run in chosen])
+            return gone
+
+        return self._write(work, by)
 
     def summary(self, run: str | int) -> RunSummary | None:
         """Return the run without its heavy parts; None if there is none."""
         with self._db.read() as connection:
             row = connection.execute(select(schema.runs).where(_which(run))).mappings().first()
-        return None if row is None else _summary(row)
+        return None if row is None else summary_of(row)
 
     def record(self, run: str | int) -> RunRecord | None:
         """Return the run with everything; None if there is none."""
         with self._db.read() as connection:
             return _record(connection, run)
 
-    def runs(self, wanted: RunFilter) -> tuple[list[RunSummary], int]:
-        """Return one page of the runs that *wanted* describes, and how many there are in all."""
-        conditions = _conditions(wanted)
-        key = wanted.sort.removeprefix("-")
-        column = _RUNS[key]
-        # The number breaks ties, so that pages neither repeat nor leave out a run.
-        order = (
-            (column.desc(), _RUNS.number.desc())
-            if wanted.sort.startswith("-")
-            else (column.asc(), _RUNS.number.asc())
-        )
-        page = (
-            select(schema.runs)
-            .where(*conditions)
-            .order_by(*order)
-            .limit(wanted.limit)
-            .offset(wanted.offset)
-        )
-        total = select(func.count()).select_from(schema.runs).where(*conditions)
+    def secrets(self, run: str) -> str | None:
+        """Return the encrypted secrets of a run; None if it has none."""
+        bodies = schema.run_bodies.c
         with self._db.read() as connection:
-            found = [_summary(row) for row in connection.execute(page).mappings()]
-            return found, int(connection.execute(total).scalar_one())
+            found = connection.execute(select(bodies.secrets).where(bodies.run_id == run)).scalar()
+        return None if found is None else str(found)
+
+    def counts(self, kind: str, key: str = "") -> dict[RunState, int]:
+        """Return how many runs of each state there are; a state without runs is left out."""
+        with self._db.read() as connection:
+            return read_counts(connection, kind, key)
 
     def change(
-        self, decisions: Sequence[tuple[str, Decide]]
+        self, decisions: Sequence[tuple[str, Decide]], *, by: Actor | None = None
     ) -> list[RunSummary | PhysicsRunnerError]:
         """Carry out the decisions in order, in one transaction."""
 
-        def work(
-            connection: Connection, told: list[Event]
-        ) -> list[RunSummary | PhysicsRunnerError]:
+        def work(transaction: Transaction) -> list[RunSummary | PhysicsRunnerError]:
             answers: list[RunSummary | PhysicsRunnerError] = []
             for run, decide in decisions:
                 try:
-                    answers.append(_decided(connection, run, decide, told))
+                    answers.append(_decided(transaction, run, decide))
                 except PhysicsRunnerError as error:
                     answers.append(error)
             return answers
 
-        return self._transact(work)
-
-    def acquire(self, offer: Offer, decide: Decide) -> list[RunSummary]:
-        """Hand out runs that wait and fit: highest priority first, then the oldest."""
-
-        def work(connection: Connection, told: list[Event]) -> list[RunSummary]:
-            taken: list[RunSummary] = []
-            room = offer.room
-            for run in islice(_waiting(connection, offer), _MOST):
-                if room.fits(run) and has_labels(run, offer.labels):
-                    change = decide(run)
-                    if change is not None:
-                        taken.append(_apply(connection, run, change, told))
-                        room = room.without(run)
-                if len(taken) >= offer.limit:
-                    break
-            return taken
-
-        return self._transact(work)
-
-    def overdue(self, now: float, limit: int = 1000) -> list[str]:
-        """Return the ids of runs whose deadline has passed and that are not unreachable yet."""
-        query = (
-            select(_RUNS.id)
-            .where(_RUNS.status.in_([state.value for state in HELD]))
-            .where(_RUNS.deadline < now, _RUNS.unreachable.is_(False))
-            .limit(limit)
-        )
-        with self._db.read() as connection:
-            return list(connection.execute(query).scalars())
-
-    def unconfirmed(self, agent: str) -> list[RunSummary]:
-        """Return the runs leased to *agent* of which it has not been heard since."""
-        query = (
-            select(schema.runs)
-            .where(_RUNS.agent == agent, _RUNS.status == RunState.PREPARING.value)
-            .where(_RUNS.confirmed.is_(False), _RUNS.claimed.is_(False))
-            .order_by(_RUNS.number)
-        )
-        with self._db.read() as connection:
-            return [_summary(row) for row in connection.execute(query).mappings()]
+        return self._write(work, by)
 
     def attempt(self, run: str, attempt: int) -> AttemptRecord | None:
         """Return one attempt; None if there is none."""
@@ -168,6 +162,79 @@ class SqlRuns(SqlEvents):
             return [AttemptRecord(**row) for row in connection.execute(query).mappings()]
 
 
+def chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    """Iterate over *ids* in parts that fit into one statement."""
+    return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+
+
+def summary_of(row: Mapping[Any, Any]) -> RunSummary:
+    """Return a row of the table of runs as a record."""
+    return RunSummary(**{**row, "status": RunState(row["status"])})
+
+
+def apply(transaction: Transaction, run: RunSummary, change: Change) -> RunSummary:
+    """Write what *change* says of *run*; return the run as it is then."""
+    connection = transaction.connection
+    if change.run:
+        values = {name: _plain(value) for name, value in change.run.items()}
+        connection.execute(update(schema.runs).where(_RUNS.id == run.id).values(**values))
+    if change.body:
+        bodies = schema.run_bodies
+        connection.execute(update(bodies).where(bodies.c.run_id == run.id).values(**change.body))
+    changed = RunSummary(**{**vars(run), **change.run})
+    if not COUNTED.isdisjoint(change.run):
+        transaction.moved(run, changed)
+    if change.attempt:
+        write_attempt(connection, changed, change.attempt)
+    transaction.write_events(change.events)
+    return changed
+
+
+def write_attempt(connection: Connection, run: RunSummary, values: Mapping[str, Any]) -> None:
+    """Write the row of the run's present attempt."""
+    table = schema.attempts
+    key = and_(table.c.run_id == run.id, table.c.attempt == run.attempt)
+    if connection.execute(update(table).where(key).values(**values)).rowcount == 0:
+        row = {"run_id": run.id, "attempt": run.attempt, "state": run.status.value, **values}
+        connection.execute(insert(table), row)
+
+
+def _add(
+    transaction: Transaction,
+    items: Sequence[tuple[RunRecord, Sequence[Event]]],
+    secrets: Mapping[str, str],
+) -> dict[str, RunSummary]:
+    if not items:
+        return {}
+    connection = transaction.connection
+    last = _count_up(connection, "run_number", len(items))
+    rows, bodies, tags, events = [], [], [], []
+    added: dict[str, RunSummary] = {}
+    for number, (run, said) in enumerate(items, last - len(items) + 1):
+        row = {name: getattr(run, name) for name in COLUMNS} | {"number": number}
+        added[run.id] = RunSummary(**row)
+        rows.append({**row, "status": run.status.value})
+        body = {name: getattr(run, name) for name in BODY_FIELDS}
+        bodies.append({"run_id": run.id, **body, "secrets": secrets.get(run.id)})
+        tags += [{"run_id": run.id, "tag": tag} for tag in dict.fromkeys(run.tags)]
+        events += [_numbered(item, number) for item in said]
+        transaction.moved(None, added[run.id])
+    connection.execute(insert(schema.runs), rows)
+    connection.execute(insert(schema.run_bodies), bodies)
+    if tags:
+        connection.execute(insert(schema.run_tags), tags)
+    transaction.write_events(events)
+    return added
+
+
+def _present(connection: Connection, ids: Sequence[str]) -> dict[str, RunSummary]:
+    found: dict[str, RunSummary] = {}
+    for some in chunks(ids):
+        rows = connection.execute(select(schema.runs).where(_RUNS.id.in_(some))).mappings()
+        found.update((row["id"], summary_of(row)) for row in rows)
+    return found
+
+
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, RunState) else value
 
@@ -180,10 +247,6 @@ def _which(run: str | int) -> ColumnElement[bool]:
     return _RUNS.number == run if isinstance(run, int) else _RUNS.id == run
 
 
-def _summary(row: Mapping[Any, Any]) -> RunSummary:
-    return RunSummary(**{**row, "status": RunState(row["status"])})
-
-
 def _record(connection: Connection, run: str | int) -> RunRecord | None:
     bodies = [schema.run_bodies.c[name] for name in BODY_FIELDS]
     query = select(*schema.runs.c, *bodies).join(schema.run_bodies).where(_which(run))
@@ -191,94 +254,24 @@ def _record(connection: Connection, run: str | int) -> RunRecord | None:
     return None if row is None else RunRecord(**{**row, "status": RunState(row["status"])})
 
 
-def _count_up(connection: Connection, name: str) -> int:
-    """Return a counter's next value; its row is locked until the transaction ends."""
+def _count_up(connection: Connection, name: str, by: int) -> int:
+    """Raise a counter and return it; its row is locked until the transaction ends."""
     table = schema.counters
     raised = connection.execute(
-        update(table).where(table.c.name == name).values(value=table.c.value + 1)
+        update(table).where(table.c.name == name).values(value=table.c.value + by)
     )
     if raised.rowcount == 0:
-        connection.execute(insert(table), {"name": name, "value": 1})
-        return 1
+        connection.execute(insert(table), {"name": name, "value": by})
+        return by
     query = select(table.c.value).where(table.c.name == name)
     return int(connection.execute(query).scalar_one())
 
 
-def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [
-        _RUNS[name] == value
-        for name in ("project_id", "model_id", "created_by", "agent")
-        if (value := getattr(wanted, name)) is not None
-    ]
-    if len(wanted.status) == 1:  # then the index gives the order too
-        conditions.append(_RUNS.status == wanted.status[0].value)
-    elif wanted.status:
-        conditions.append(_RUNS.status.in_([state.value for state in wanted.status]))
-    if wanted.name:
-        conditions.append(_RUNS.name.icontains(wanted.name, autoescape=True))
-    if wanted.tag is not None:
-        tagged = select(schema.run_tags.c.run_id).where(schema.run_tags.c.tag == wanted.tag)
-        conditions.append(_RUNS.id.in_(tagged))
-    return conditions
-
-
-def _waiting(connection: Connection, offer: Offer) -> Iterator[RunSummary]:
-    """Iterate over runs that wait and fit, in the queue's order."""
-    for priority in sorted(PRIORITIES.values(), reverse=True):
-        # One walk along the index for each state: a queue of 100,000 runs is never sorted.
-        walks = [_walk(connection, offer, state, priority) for state in LEASABLE]
-        yield from heapq.merge(*walks, key=lambda run: run.number)
-
-
-def _walk(
-    connection: Connection, offer: Offer, state: RunState, priority: int
-) -> Iterator[RunSummary]:
-    room, last, page = offer.room, 0, _FIRST
-    query = (
-        select(schema.runs)
-        .where(_RUNS.status == state.value, _RUNS.priority == priority, _RUNS.held.is_(False))
-        .where(or_(_RUNS.not_before.is_(None), _RUNS.not_before <= offer.now))
-        .where(_RUNS.cpu_cores <= room.cpu_cores, _RUNS.memory_gb <= room.memory_gb)
-        .where(_RUNS.gpu_count <= room.gpu_count, _RUNS.storage_gb <= room.storage_gb)
-        .order_by(_RUNS.number)
-    )
-    while True:
-        part = query.where(_RUNS.number > last).limit(page)
-        found = [_summary(row) for row in connection.execute(part).mappings()]
-        yield from found
-        if len(found) < page:
-            return
-        last, page = found[-1].number, _PAGE
-
-
-def _decided(connection: Connection, run: str, decide: Decide, told: list[Event]) -> RunSummary:
-    row = connection.execute(select(schema.runs).where(_RUNS.id == run)).mappings().first()
+def _decided(transaction: Transaction, run: str, decide: Decide) -> RunSummary:
+    query = select(schema.runs).where(_RUNS.id == run)
+    row = transaction.connection.execute(query).mappings().first()
     if row is None:
         raise NotFound(f"there is no run {run}")
-    present = _summary(row)
+    present = summary_of(row)
     change = decide(present)
-    return present if change is None else _apply(connection, present, change, told)
-
-
-def _apply(
-    connection: Connection, run: RunSummary, change: Change, told: list[Event]
-) -> RunSummary:
-    if change.run:
-        values = {name: _plain(value) for name, value in change.run.items()}
-        connection.execute(update(schema.runs).where(_RUNS.id == run.id).values(**values))
-    if change.body:
-        bodies = schema.run_bodies
-        connection.execute(update(bodies).where(bodies.c.run_id == run.id).values(**change.body))
-    changed = RunSummary(**{**vars(run), **change.run})
-    if change.attempt:
-        _write_attempt(connection, changed, change.attempt)
-    write_events(connection, change.events, told)
-    return changed
-
-
-def _write_attempt(connection: Connection, run: RunSummary, values: Mapping[str, Any]) -> None:
-    table = schema.attempts
-    key = and_(table.c.run_id == run.id, table.c.attempt == run.attempt)
-    if connection.execute(update(table).where(key).values(**values)).rowcount == 0:
-        row = {"run_id": run.id, "attempt": run.attempt, "state": run.status.value, **values}
-        connection.execute(insert(table), row)
+    return present if change is None else apply(transaction, present, change)

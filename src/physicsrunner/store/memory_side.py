@@ -1,0 +1,184 @@
+"""Files, models, uploads, agents and studies in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from physicsrunner.errors import NotFound
+from physicsrunner.store.memory_events import MemoryEvents
+from physicsrunner.store.rows import Actor, AgentRow, FileRow, ModelRow, StudyRow
+from physicsrunner.wire.live import Event
+
+
+class MemorySide(MemoryEvents):
+    """Dictionaries of what stands beside the runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: dict[tuple[str, int], dict[str, FileRow]] = {}
+        self._removed: list[tuple[str, int, FileRow, float]] = []
+        self._models: list[ModelRow] = []
+        self._uploads: dict[str, int] = {}
+        self._agents: dict[str, AgentRow] = {}
+        self._studies: dict[str, StudyRow] = {}
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def seal(
+        self,
+        run: str,
+        attempt: int,
+        files: Sequence[FileRow],
+        events: Sequence[Event],
+        *,
+        by: Actor | None = None,
+    ) -> None:
+        """Keep *files* as sealed, in place of rows of the same paths, and write *events*."""
+        with self._lock:
+            kept = self._files.setdefault((run, attempt), {})
+            kept.update((row.path, row) for row in files)
+            self._tell(events, by)
+
+    def unseal(self, run: str, attempt: int, path: str, *, removed_at: float | None = None) -> None:
+        """Forget that a file is sealed; with *removed_at* keep the row among the removed files."""
+        with self._lock:
+            row = self._files.get((run, attempt), {}).pop(path, None)
+            if row is not None and removed_at is not None:
+                self._removed.append((run, attempt, row, removed_at))
+
+    def sealed(
+        self, run: str, attempt: int, paths: Sequence[str] | None = None
+    ) -> dict[str, FileRow]:
+        """Return the sealed files of an attempt by path: all, or those of *paths*."""
+        with self._lock:
+            rows = self._files.get((run, attempt), {})
+            if paths is None:
+                return dict(rows)
+            return {path: rows[path] for path in paths if path in rows}
+
+    # -- models, uploads, agents, studies ------------------------------------------------------
+
+    def add_model(self, row: ModelRow, new_id: str) -> ModelRow:
+        """Keep a version of the model of that name; return it with the model's id."""
+        with self._lock:
+            named = [
+                item
+                for item in self._models
+                if (item.name, item.project_id) == (row.name, row.project_id)
+            ]
+            for item in named:
+                if item.version == row.version:
+                    return item
+            kept = replace(row, id=named[0].id if named else new_id)
+            for item in self._models:
+                if item.version == row.version:
+                    kept = replace(kept, size=item.size, sha256=item.sha256)
+                    break
+            self._models.append(kept)
+            return kept
+
+    def model(self, model_id: str, version: str | None = None) -> ModelRow | None:
+        """Return that version, or the newest; None if there is none."""
+        with self._lock:
+            found = [
+                row for row in self._models if row.id == model_id and version in (None, row.version)
+            ]
+        return max(found, key=lambda row: row.created, default=None)
+
+    def models(self) -> list[ModelRow]:
+        """Return the newest version of every model, the latest first."""
+        newest: dict[str, ModelRow] = {}
+        with self._lock:
+            for row in sorted(self._models, key=lambda row: row.created, reverse=True):
+                newest.setdefault(row.id, row)
+        return list(newest.values())
+
+    def add_upload(self, sha256: str, size: int, *, by: str, now: float) -> None:  # noqa: ARG002
+        """Keep that an input of this content lies in the folder of inputs."""
+        with self._lock:
+            self._uploads.setdefault(sha256, size)
+
+    def upload(self, sha256: str) -> int | None:
+        """Return the size in bytes of an uploaded input; None if there is none."""
+        with self._lock:
+            return self._uploads.get(sha256)
+
+    def agent_seen(
+        self,
+        agent: str,
+        *,
+        now: float,
+        host: Mapping[str, Any],
+        labels: Sequence[str],
+        resources: Mapping[str, Any] | None = None,
+        slots: int | None = None,
+    ) -> AgentRow:
+        """Keep that an agent was heard of and what it has; return its row."""
+        with self._lock:
+            known = self._agents.get(agent) or AgentRow(agent, now, now)
+            self._agents[agent] = replace(
+                known,
+                last_seen=now,
+                host=dict(host),
+                labels=list(labels),
+                resources=known.resources if resources is None else dict(resources),
+                slots=known.slots if slots is None else slots,
+            )
+            return self._agents[agent]
+
+    def agent(self, name: str) -> AgentRow | None:
+        """Return an agent, also a removed one; None if it was never heard of."""
+        with self._lock:
+            return self._agents.get(name)
+
+    def agents(self) -> list[AgentRow]:
+        """Return all agents but the removed ones, by name."""
+        with self._lock:
+            rows = [row for _, row in sorted(self._agents.items())]
+        return [row for row in rows if row.state != "removed"]
+
+    def change_agent(
+        self,
+        name: str,
+        fields: Mapping[str, Any],
+        events: Sequence[Event] = (),
+        *,
+        by: Actor | None = None,
+    ) -> AgentRow:
+        """Change fields of `AgentRow` and write *events*; raise `NotFound` if it is unknown."""
+        with self._lock:
+            if name not in self._agents:
+                raise NotFound(f"there is no agent {name}")
+            self._agents[name] = replace(self._agents[name], **fields)
+            self._tell(events, by)
+            return self._agents[name]
+
+    def remove_agent(
+        self, name: str, events: Sequence[Event] = (), *, by: Actor | None = None
+    ) -> bool:
+        """Put an agent into state removed; say whether it was there."""
+        with self._lock:
+            present = self._agents.get(name)
+            if present is None or present.state == "removed":
+                return False
+            self._agents[name] = replace(present, state="removed")
+            self._tell(events, by)
+            return True
+
+    def add_study(self, row: StudyRow) -> StudyRow:
+        """Keep a study; one of that id that is there already stays and is returned."""
+        with self._lock:
+            return self._studies.setdefault(row.id, row)
+
+    def study(self, study_id: str) -> StudyRow | None:
+        """Return a study; None if there is none."""
+        with self._lock:
+            return self._studies.get(study_id)
+
+    def studies(self, project: str | None = None, limit: int = 1000) -> list[StudyRow]:
+        """Return studies (of one project), the latest first."""
+        with self._lock:
+            rows = sorted(self._studies.values(), key=lambda row: row.created_at, reverse=True)
+        return [row for row in rows if project in (None, row.project_id)][:limit]

@@ -1,0 +1,137 @@
+"""Agents and studies in SQL. The promises are those of `store.base`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from physicsrunner.errors import NotFound
+from physicsrunner.store import schema
+from physicsrunner.store.rows import Actor, AgentRow, StudyRow
+from physicsrunner.store.sql_events import SqlEvents, Transaction
+from physicsrunner.wire.live import Event
+
+_AGENTS: Final = schema.agents.c
+_STUDIES: Final = schema.studies.c
+
+
+class SqlAgents(SqlEvents):
+    """The tables of agents and studies."""
+
+    def agent_seen(
+        self,
+        agent: str,
+        *,
+        now: float,
+        host: Mapping[str, Any],
+        labels: Sequence[str],
+        resources: Mapping[str, Any] | None = None,
+        slots: int | None = None,
+    ) -> AgentRow:
+        """Keep that an agent was heard of and what it has; return its row."""
+        said = {"host": dict(host), "labels": list(labels), "last_seen": now}
+        if resources is not None:
+            said["resources"] = dict(resources)
+        if slots is not None:
+            said["slots"] = slots
+
+        def work(transaction: Transaction) -> AgentRow:
+            connection = transaction.connection
+            known = update(schema.agents).where(_AGENTS.id == agent).values(**said)
+            if connection.execute(known).rowcount == 0:
+                row = {"resources": {}, "id": agent, "first_seen": now, **said}
+                connection.execute(insert(schema.agents), row)
+            return _known(connection, agent)
+
+        return self._write(work)
+
+    def agent(self, name: str) -> AgentRow | None:
+        """Return an agent, also a removed one; None if it was never heard of."""
+        with self._db.read() as connection:
+            return _agent(connection, name)
+
+    def agents(self) -> list[AgentRow]:
+        """Return all agents but the removed ones, by name."""
+        query = select(schema.agents).where(_AGENTS.state != "removed").order_by(_AGENTS.id)
+        with self._db.read() as connection:
+            return [AgentRow(**row) for row in connection.execute(query).mappings()]
+
+    def change_agent(
+        self,
+        name: str,
+        fields: Mapping[str, Any],
+        events: Sequence[Event] = (),
+        *,
+        by: Actor | None = None,
+    ) -> AgentRow:
+        """Change fields of `AgentRow` and write *events*; raise `NotFound` if it is unknown."""
+
+        def work(transaction: Transaction) -> AgentRow:
+            connection = transaction.connection
+            if fields:
+                changed = update(schema.agents).where(_AGENTS.id == name).values(**fields)
+                connection.execute(changed)
+            row = _known(connection, name)
+            transaction.write_events(events)
+            return row
+
+        return self._write(work, by)
+
+    def remove_agent(
+        self, name: str, events: Sequence[Event] = (), *, by: Actor | None = None
+    ) -> bool:
+        """Put an agent into state removed; say whether it was there."""
+
+        def work(transaction: Transaction) -> bool:
+            present = update(schema.agents).where(_AGENTS.id == name, _AGENTS.state != "removed")
+            gone = transaction.connection.execute(present.values(state="removed")).rowcount == 1
+            if gone:
+                transaction.write_events(events)
+            return gone
+
+        return self._write(work, by)
+
+    def add_study(self, row: StudyRow) -> StudyRow:
+        """Keep a study; one of that id that is there already stays and is returned."""
+
+        def work(transaction: Transaction) -> StudyRow:
+            present = _study(transaction.connection, row.id)
+            if present is None:
+                transaction.connection.execute(insert(schema.studies), vars(row))
+            return present or row
+
+        return self._write(work)
+
+    def study(self, study_id: str) -> StudyRow | None:
+        """Return a study; None if there is none."""
+        with self._db.read() as connection:
+            return _study(connection, study_id)
+
+    def studies(self, project: str | None = None, limit: int = 1000) -> list[StudyRow]:
+        """Return studies (of one project), the latest first."""
+        query = select(schema.studies).order_by(_STUDIES.created_at.desc()).limit(limit)
+        if project is not None:
+            query = query.where(_STUDIES.project_id == project)
+        with self._db.read() as connection:
+            return [StudyRow(**row) for row in connection.execute(query).mappings()]
+
+
+def _agent(connection: Connection, name: str) -> AgentRow | None:
+    query = select(schema.agents).where(_AGENTS.id == name)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else AgentRow(**row)
+
+
+def _known(connection: Connection, name: str) -> AgentRow:
+    row = _agent(connection, name)
+    if row is None:
+        raise NotFound(f"there is no agent {name}")
+    return row
+
+
+def _study(connection: Connection, study_id: str) -> StudyRow | None:
+    query = select(schema.studies).where(_STUDIES.id == study_id)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else StudyRow(**row)

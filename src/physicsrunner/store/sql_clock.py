@@ -1,0 +1,108 @@
+"""What the clock asks of the table of runs: which are late, lost, wait too long or may go."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Select, func, select
+
+from physicsrunner.core.run import RunSummary
+from physicsrunner.core.state import HELD, LEASABLE, TERMINAL, RunState
+from physicsrunner.store import schema
+from physicsrunner.store.sql_counts import read_counts
+from physicsrunner.store.sql_events import SqlEvents
+from physicsrunner.store.sql_runs import summary_of
+
+_RUNS: Final = schema.runs.c
+_HELD: Final = sorted(state.value for state in HELD)
+_LEASABLE: Final = sorted(state.value for state in LEASABLE)
+_TERMINAL: Final = sorted(state.value for state in TERMINAL)
+
+
+class SqlClock(SqlEvents):
+    """Questions about time."""
+
+    def overdue(self, now: float, limit: int = 1000) -> list[str]:
+        """Return the ids of runs whose deadline has passed and that are not unreachable yet."""
+        query = (
+            select(_RUNS.id)
+            .where(_RUNS.status.in_(_HELD))
+            .where(_RUNS.deadline < now, _RUNS.unreachable.is_(False))
+            .limit(limit)
+        )
+        return self._ids(query)
+
+    def lost(self, now: float, grace_s: float, limit: int = 1000) -> list[RunSummary]:
+        """Return unreachable runs whose deadline is more than *grace_s* seconds ago."""
+        query = (
+            select(schema.runs)
+            .where(_RUNS.status.in_(_HELD))
+            .where(_RUNS.deadline < now - grace_s, _RUNS.unreachable.is_(True))
+            .where(_RUNS.on_lost_contact != "wait")
+            .limit(limit)
+        )
+        return self._summaries(query)
+
+    def waiting_too_long(self, now: float, limit: int = 1000) -> list[str]:
+        """Return the ids of runs that wait longer than their ``queue_limit_s``."""
+        since = func.coalesce(_RUNS.not_before, _RUNS.created_at)
+        query = (
+            select(_RUNS.id)
+            .where(_RUNS.status.in_(_LEASABLE), _RUNS.queue_limit_s.is_not(None))
+            .where(_RUNS.held.is_(False), since + _RUNS.queue_limit_s < now)
+            .limit(limit)
+        )
+        return self._ids(query)
+
+    def unconfirmed(self, agent: str) -> list[RunSummary]:
+        """Return the runs leased to *agent* of which it has not been heard since."""
+        query = (
+            select(schema.runs)
+            .where(_RUNS.agent == agent, _RUNS.status == RunState.PREPARING.value)
+            .where(_RUNS.confirmed.is_(False), _RUNS.claimed.is_(False))
+            .order_by(_RUNS.number)
+        )
+        return self._summaries(query)
+
+    def active_on(self, agent: str) -> list[RunSummary]:
+        """Return the runs that *agent* holds now, by their number."""
+        query = select(schema.runs).where(_RUNS.agent == agent, _RUNS.status.in_(_HELD))
+        return self._summaries(query.order_by(_RUNS.number))
+
+    def ended(
+        self,
+        before: float | None = None,
+        keep: int | None = None,
+        door: str | None = None,
+        limit: int = 1000,
+    ) -> list[str]:
+        """Return the ids of ended runs that retention may delete, the oldest first."""
+        query = (
+            select(_RUNS.id)
+            .where(_RUNS.status.in_(_TERMINAL), _RUNS.pinned.is_(False))
+            .order_by(_RUNS.completed_at, _RUNS.number)
+        )
+        if door is not None:
+            query = query.where(_RUNS.door == door)
+        found: list[str] = []
+        if keep is not None:
+            found = self._ids(query.limit(min(limit, self._beyond(keep, door))))
+        if before is not None:
+            found += self._ids(query.where(_RUNS.completed_at < before).limit(limit))
+        return list(dict.fromkeys(found))[:limit]
+
+    def _beyond(self, keep: int, door: str | None) -> int:
+        """Return how many ended runs that are not pinned there are beyond *keep*."""
+        with self._db.read() as connection:
+            there = read_counts(connection, *(("all", "") if door is None else ("door", door)))
+            pinned = read_counts(connection, "pinned", door or "")
+        number = sum(there.get(state, 0) - pinned.get(state, 0) for state in TERMINAL)
+        return max(0, number - keep)
+
+    def _ids(self, query: Select[Any]) -> list[str]:
+        with self._db.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def _summaries(self, query: Select[Any]) -> list[RunSummary]:
+        with self._db.read() as connection:
+            return [summary_of(row) for row in connection.execute(query).mappings()]
