@@ -38,6 +38,10 @@ class Invocation:
         from physicsrunner.config import load
 
         settings = load()
+        if settings.ca:
+            from physicsrunner.client.trust import use
+
+            use(settings.ca)
         for warning in settings.warnings:
             self.screen.note(f"warning: {warning}")
         return settings

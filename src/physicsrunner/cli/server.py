@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -16,7 +17,9 @@ from physicsrunner.cli.command import Invocation, make_command
 from physicsrunner.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from physicsrunner.config import Settings
     from physicsrunner.server.serve import Place
+    from physicsrunner.service.options import ServerOptions
 
 #: Options of every command that starts a server.
 DATA = click.option(
@@ -32,13 +35,29 @@ LISTEN = click.option(
 PORT = click.option(
     "--port", type=click.IntRange(0, 65535), help="Port; default: 3011; 0: any free one."
 )
+_FILE = click.Path(path_type=Path, dir_okay=False)
+TLS_CERT = click.option(
+    "--tls-cert", metavar="FILE", type=_FILE, help="Certificate (PEM): speak https."
+)
+TLS_KEY = click.option(
+    "--tls-key", metavar="FILE", type=_FILE, help="Its private key (PEM), without a password."
+)
 
 
 @make_command("server", server=False)
 @DATA
 @LISTEN
 @PORT
-def command(call: Invocation, data: Path | None, listen: str | None, port: int | None) -> None:
+@TLS_CERT
+@TLS_KEY
+def command(
+    call: Invocation,
+    data: Path | None,
+    listen: str | None,
+    port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
     """
     Start the server alone; Ctrl-C or SIGTERM ends it.
 
@@ -46,7 +65,7 @@ def command(call: Invocation, data: Path | None, listen: str | None, port: int |
     """
     serve = serving()
     log_to_stderr(debug=call.debug)
-    place = place_of(call, data, listen, port)
+    place = place_of(call, data, listen, port, tls_cert, tls_key)
     with (
         serve.ready(place, on_listening=lambda url: greet(call, url, place)) as server,
         stopped_by_signals(server.stop),
@@ -68,8 +87,15 @@ def serving() -> ModuleType:
     return serve
 
 
-def place_of(call: Invocation, data: Path | None, listen: str | None, port: int | None) -> Place:
-    """Return folder and address: of the options, else of the settings."""
+def place_of(
+    call: Invocation,
+    data: Path | None,
+    listen: str | None = None,
+    port: int | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+) -> Place:
+    """Return folder, address and the operator's decisions: of the options, else of the settings."""
     from physicsrunner.server.serve import Place
 
     settings = call.settings
@@ -77,6 +103,26 @@ def place_of(call: Invocation, data: Path | None, listen: str | None, port: int 
         data=(data or settings.data).expanduser().absolute(),
         host=listen or settings.host,
         port=settings.port if port is None else port,
+        options=options_of(settings, tls_cert, tls_key),
+    )
+
+
+def options_of(
+    settings: Settings, tls_cert: Path | None = None, tls_key: Path | None = None
+) -> ServerOptions:
+    """Return what the operator decided, in the words of the services."""
+    from physicsrunner.service.options import Keep, ServerOptions
+
+    return ServerOptions(
+        database=settings.database,
+        max_concurrent_runs=settings.max_concurrent_runs,
+        keep=Keep(settings.retention_days, settings.retention_runs),
+        lease_s=settings.lease_s,
+        grace_s=settings.grace_s,
+        nats=settings.nats,
+        trusted_proxies=settings.trusted_proxies,
+        tls_cert=tls_cert or settings.tls_cert,
+        tls_key=tls_key or settings.tls_key,
     )
 
 
@@ -85,14 +131,25 @@ def greet(call: Invocation, url: str, place: Place) -> None:
     screen = call.screen
     secret, token = place.data / "secret.key", place.data / "admin.token"
     if screen.as_json:
-        screen.line({"listening": url, "data": place.data, "secret": secret, "admin_token": token})
+        known = {"listening": url, "data": place.data, "secret": secret, "admin_token": token}
+        screen.line({**known, "database": database_of(place)})
         return
     screen.text(f"listening on {url}")
     screen.text(f"  data         {place.data}")
+    screen.text(f"  database     {database_of(place)}")
     screen.text(f"  signing key  {secret} (mode 0600)")
     screen.text(f"  admin token  {token} (mode 0600)")
     screen.text(f"  log in       physicsrunner login {url} --token-file {token}")
     screen.text(f"  description  {url}/docs")
+
+
+def database_of(place: Place) -> str:
+    """Return which database it is, without its user, password and parameters."""
+    if not place.options.database:
+        return "SQLite in the data folder"
+    parts = urlsplit(place.options.database)
+    where = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme.partition('+')[0]}://{where}{parts.path}"
 
 
 def log_to_stderr(*, debug: bool) -> None:

@@ -18,12 +18,15 @@ from physicsrunner.cli.server import (
     DATA,
     LISTEN,
     PORT,
+    TLS_CERT,
+    TLS_KEY,
     greet,
     log_to_stderr,
     place_of,
     serving,
     stopped_by_signals,
 )
+from physicsrunner.client.trust import ca_bundle, use
 from physicsrunner.config import remember
 
 _POLL_S = 2.0  # the server is next door
@@ -34,6 +37,8 @@ _END_S = 10.0
 @DATA
 @LISTEN
 @PORT
+@TLS_CERT
+@TLS_KEY
 @click.option(
     "--work",
     metavar="DIR",
@@ -46,6 +51,8 @@ def command(
     data: Path | None,
     listen: str | None,
     port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     work: Path | None,
     no_login: bool,
 ) -> None:
@@ -57,7 +64,7 @@ def command(
     """
     serve = serving()
     log_to_stderr(debug=call.debug)
-    place = place_of(call, data, listen, port)
+    place = place_of(call, data, listen, port, tls_cert, tls_key)
     settings: dict[str, Any] = {
         "work": str((work or place.data / "work").expanduser().absolute()),
         "cache": str(call.settings.cache),
@@ -78,6 +85,8 @@ def command(
         _agent(settings, begin),
         stopped_by_signals(server.stop),
     ):
+        if ca_bundle() is None:
+            use(server.ca)  # the agent is our child: it trusts our own certificate
         server.run()
     call.screen.note("server and agent have ended")
 

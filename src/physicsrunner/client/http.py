@@ -45,6 +45,8 @@ _BY_STATUS: Final[Mapping[int, type[PhysicsRunnerError]]] = {
 }
 #: How a line breaks; what `requests` raises are OSErrors too.
 _BROKEN: Final = (OSError, http.client.HTTPException)
+#: What OpenSSL says of an answer in plain HTTP.
+_PLAIN_THERE: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 #: These take other arguments than a text; on the wire they are a conflict with a text.
 _NOT_FROM_TEXT: Final = (errors.LeaseLost, errors.IllegalTransition)
 
@@ -243,7 +245,12 @@ def _problem(body: bytes) -> Mapping[str, Any]:
 def short(error: BaseException) -> str:
     """Return why nobody answered, as a person would say it: no addresses of objects, no paths."""
     for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            told = cause.verify_message or "it is not trusted"
+            return f"its certificate: {told}; the setting ca names whom to trust"
         if isinstance(cause, ssl.SSLError):
+            if cause.reason in _PLAIN_THERE:
+                return "it does not speak https; is its address http://...?"
             return f"TLS: {cause.reason or cause.strerror or cause}"
         if isinstance(cause, socket.gaierror):
             return "the host's name is not known"

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from physicsrunner.client.trust import websocket_options
 from physicsrunner.errors import NotAllowed, NotAuthenticated, ServerUnavailable, TokenExpired
 from physicsrunner.wire.live import EVENT, SOCKETIO_PATH, SUBSCRIBE, Event
 
@@ -56,7 +57,11 @@ class Feed:
         self._problem: Mapping[str, Any] = {}
         self._closing = False
         self._client = socketio.Client(
-            reconnection=True, reconnection_delay=0.5, reconnection_delay_max=5.0, logger=False
+            reconnection=True,
+            reconnection_delay=0.5,
+            reconnection_delay_max=5.0,
+            logger=False,
+            websocket_extra_options=websocket_options(),
         )
         self._client.on("connect", self._subscribe)
         self._client.on("connect_error", self._not_connected)

@@ -19,6 +19,7 @@ import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from physicsrunner.client.http import short
+from physicsrunner.client.trust import ca_bundle
 from physicsrunner.errors import (
     Conflict,
     InvalidRequest,
@@ -56,13 +57,19 @@ class Unanswered(ServerUnavailable):
         self.retry_after = retry_after
 
 
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.verify = ca_bundle() or True
+    return session
+
+
 class PhysicsWorksHttp:
     """Requests to one host. Calls may come from several threads at once."""
 
     def __init__(self, host: str, token: str, session: requests.Session | None = None) -> None:
         self.host = host if host.endswith("/") else host + "/"
         self._headers = {AUTH_HEADER: token}
-        self._session = session or requests.Session()
+        self._session = session or _session()
 
     def call(
         self,

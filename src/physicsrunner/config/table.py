@@ -102,6 +102,10 @@ def _read_database(text: str, where: str) -> str | None:
     if not url:
         return None
     scheme, colon, rest = url.partition("://")
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        raise ConfigError(f"{where} holds a port that is no number") from None
     if scheme in ("postgres", "postgresql", "postgresql+psycopg") and rest:
         return f"postgresql+psycopg://{rest}"
     if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:

@@ -47,7 +47,8 @@ class BodyProtocol(HttpToolsProtocol):
         if self.cycle is before or not free:  # an upgrade, or a request behind another one
             return
         length = _content_length(self.headers)
-        self._left = length if length >= LARGE else 0
+        # Under TLS the kernel has other bytes than the body's: there uvicorn's own way is taken.
+        self._left = length if length >= LARGE and self.scheme == "http" else 0
 
     def on_body(self, body: bytes) -> None:
         """Count what came through the parser."""

@@ -3,9 +3,9 @@ A server on a socket and a data folder: what `physicsrunner server` and `up` sta
 
 Promises: one server for a data folder (a lock that its process holds and that dies with it); the
 port is taken before the database is opened, so two servers never share one; the line
-``listening on http://HOST:PORT`` is printed when requests are taken; `stop` ends it within a few
-seconds, with requests in hand finished or cut cleanly. It installs no signal handler: that is the
-command's.
+``listening on http://HOST:PORT`` (https with a certificate) is printed when requests are taken;
+`stop` ends it within a few seconds, with requests in hand finished or cut cleanly. It installs no
+signal handler: that is the command's.
 """
 
 from __future__ import annotations
@@ -13,36 +13,40 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 
 from physicsrunner.errors import DataLocked, PortTaken, UsageError
+from physicsrunner.server import tls
 from physicsrunner.server.app import Application, create_app
 from physicsrunner.server.limits import Limits
 from physicsrunner.server.protocol import BodyProtocol
+from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.services import Services, build
 
 GRACE_S: Final = 3  #: for requests in hand when the server is asked to end
 KEEP_ALIVE_S: Final = 120  #: longer than a runner is silent, so that its connection is there
 BACKLOG: Final = 2048
 
-Say = Callable[[str], None]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server keeps its data and where it listens."""
+    """Where a server keeps its data and where it listens, and what its operator decided."""
 
     data: Path
     host: str = "127.0.0.1"
     port: int = 3011  #: 0: any free one
+    options: ServerOptions = field(default_factory=ServerOptions)
 
 
 class RunningServer(uvicorn.Server):
@@ -79,9 +83,18 @@ class RunningServer(uvicorn.Server):
 class ReadyServer:
     """A server with its folder, port and services; `run` serves until `stop`."""
 
-    def __init__(self, services: Services, server: RunningServer, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        services: Services,
+        server: RunningServer,
+        sock: socket.socket,
+        url: str,
+        certificate: tls.Certificate | None,
+    ) -> None:
         self.services = services
-        self.url = url_of(sock)
+        self.url = url
+        #: What a client has to trust beside the machine's authorities: a self-signed certificate.
+        self.ca = certificate.cert if certificate and certificate.self_signed else None
         self.stop = server.stop
         self._server = server
         self._socket = sock
@@ -116,21 +129,29 @@ def ready(
     ------
     DataLocked, PortTaken
         When another server is there.
+    ConfigError
+        When the certificate or its key cannot be used.
     """
+    certificate = tls.load(place.options.tls_cert, place.options.tls_key, now=now())
+    for warning in certificate.warnings if certificate else ():
+        _LOG.warning("%s", warning)
     make_private(place.data)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_locked(place.data))
         sock = stack.enter_context(contextlib.closing(_bound(place.host, place.port)))
-        url = url_of(sock)
-        services = build(place.data, now=now)
+        url = url_of(sock, certificate)
+        services = build(place.data, now=now, options=place.options)
         stack.callback(services.close)
         application = create_app(services, limits=limits)
-        server = RunningServer(_config(application), application, lambda: on_listening(url))
-        yield ReadyServer(services, server, sock)
+        config = _config(application, place.options, certificate)
+        server = RunningServer(config, application, lambda: on_listening(url))
+        yield ReadyServer(services, server, sock, url, certificate)
 
 
-def _config(application: Application) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(
+    application: Application, options: ServerOptions, certificate: tls.Certificate | None
+) -> uvicorn.Config:
+    config = uvicorn.Config(
         application.asgi,
         http=BodyProtocol,
         ws_per_message_deflate=False,
@@ -142,7 +163,14 @@ def _config(application: Application) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         lifespan="on",
+        # Without a proxy that we know, a header says nothing: anybody can send one.
+        proxy_headers=bool(options.trusted_proxies),
+        forwarded_allow_ips=list(options.trusted_proxies),
     )
+    config.load()
+    if certificate is not None:
+        config.ssl = tls.context_of(certificate)
+    return config
 
 
 def make_private(folder: Path) -> None:
@@ -190,9 +218,12 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, certificate: tls.Certificate | None = None) -> str:
     """Return the address under which a bound socket is reached from this machine."""
     host, port = sock.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - read, not bound
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if certificate is not None:
+        host = certificate.host_for(host)
+    scheme = "http" if certificate is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -47,7 +47,9 @@ async def health(parts: Shared) -> Response:
 async def metrics(request: Request, parts: Shared) -> Response:
     """Answer to callers on this machine alone."""
     host = request.client.host if request.client is not None else ""
-    if not host.startswith(_LOOPBACK):
+    # Who comes through a proxy on this machine that we do not know looks as if from here.
+    hidden = "x-forwarded-for" in request.headers and not parts.services.options.trusted_proxies
+    if hidden or not host.startswith(_LOOPBACK):
         raise NotAllowed("the counters are shown on the server's own machine only")
     return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
