@@ -1,61 +1,162 @@
 """
 Who somebody is and what they may do.
 
-Promises: a token is verified before anything of it is believed; what `core.permissions` does not
-grant raises `NotAllowed`; a run that the caller may not see is `NotFound` only where it does not
-exist. Secrets are made at the first start, readable by their owner alone, and never logged.
+Promises: a token is verified, and neither revoked nor its bearer disabled, before anything of it is
+believed; what `core.permissions` does not grant raises `NotAllowed`; a run that the caller may not
+read is `NotFound`, as if it did not exist.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-import uuid
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Final
 
 from physicsrunner.core.lease import LeaseTerms
-from physicsrunner.core.permissions import ROLES, Scope, scope_of
-from physicsrunner.core.run import RunSummary
-from physicsrunner.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFound
-from physicsrunner.store.base import RunStore
+from physicsrunner.core.permissions import Scope
+from physicsrunner.core.run import RunFilter, RunSummary
+from physicsrunner.errors import (
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    PhysicsRunnerError,
+    TokenExpired,
+)
+from physicsrunner.service.identity import Identity as Identity
+from physicsrunner.service.secrets import load_secret as load_secret
+from physicsrunner.service.secrets import write_private as write_private
+from physicsrunner.service.standing import Accounts, Standing
+from physicsrunner.service.tokens import TokenBook
+from physicsrunner.store.base import Store
 from physicsrunner.wire import tokens
 
-KEY_FILE: Final = "secret.key"
 ADMIN_FILE: Final = "admin.token"
+USE_EVERY_S: Final = 60.0  # a token's last use is written at most so often
+_MOST: Final = 10_000  # tokens whose signature is remembered
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Identity:
-    """The bearer of a token that was verified."""
+class Visible:
+    """Which things a list may show: those of `projects`, and those of no project by `creator`."""
 
-    kind: str  #: user, agent or attempt
-    subject: str  #: the user's name, or the agent's id
-    role: str | None = None  #: of a user
-    run: str | None = None  #: of an attempt's token
-    attempt: int | None = None
-    issued: float = 0.0  #: POSIX seconds
-    expires: float | None = None
+    projects: list[str]
+    creator: str | None = None
 
 
 class AccessService:
     """Tokens and permissions. Thread-safe."""
 
     def __init__(
-        self, store: RunStore, key: str, *, now: Callable[[], float], terms: LeaseTerms
+        self, store: Store, key: str, *, now: Callable[[], float], terms: LeaseTerms
     ) -> None:
         self._store = store
+        self._accounts = accounts = Accounts(store, now)
         self._key = key
         self._now = now
         self._terms = terms
+        self._verified: dict[str, tokens.Claims] = {}
+        self._used: dict[str, float] = {}
+        self.tokens = TokenBook(accounts, key, now=now)
+        self.user_token = self.tokens.user_token
+        self.agent_token = self.tokens.agent_token
+        self.issue_enroll_token = self.tokens.issue_enroll_token
+        self.use_enroll_token = self.tokens.use_enroll_token
+        self.revoke_agent = self.tokens.revoke_agent
 
-    def authenticate(self, token: str | None) -> Identity:
-        """Return who bears *token*; raise `NotAuthenticated` or `TokenExpired`."""
+    # -- who ---------------------------------------------------------------------------------
+
+    def authenticate(self, token: str | None, origin: str | None = None) -> Identity:
+        """
+        Return who bears *token*; raise `NotAuthenticated` or `TokenExpired`.
+
+        *origin* is the network address of the caller, for the audit.
+        """
+        claims = self._claims(token)
+        if claims.token_id is None or claims.kind == "attempt":
+            return _identity(claims, None, origin)
+        standing = self._accounts.standing(claims.token_id)
+        found = _identity(claims, self._judged(standing), origin)
+        self._note_use(claims.token_id, standing, origin)
+        return found
+
+    def recall(self, token: str | None, origin: str | None = None) -> Identity | None:
+        """Return who bears *token* without waiting for the store; None: `authenticate` says."""
+        claims = self._claims(token)
+        if claims.token_id is None or claims.kind == "attempt":
+            return _identity(claims, None, origin)
+        standing = self._accounts.known(claims.token_id)
+        if standing is None or self._use_is_due(claims.token_id):
+            return None
+        return _identity(claims, self._judged(standing), origin)
+
+    def still_good(self, identity: Identity) -> bool:
+        """Say whether the token of *identity* would still be taken: for open connections."""
+        if identity.expires is not None and self._now() > identity.expires:
+            return False
+        if identity.token is None:
+            return True
+        try:
+            self._judged(self._accounts.standing(identity.token))
+        except NotAuthenticated:
+            return False
+        return True
+
+    def refreshed(self, identity: Identity) -> Identity:
+        """Return *identity* with the role, projects and limits that its token has now."""
+        if identity.token is None:
+            return identity
+        return _standing_of(identity, self._judged(self._accounts.standing(identity.token)))
+
+    def _claims(self, token: str | None) -> tokens.Claims:
         if not token:
             raise NotAuthenticated("there is no token; send Authorization: Bearer <token>")
-        return _identity(tokens.verify(self._key, token, now=self._now()))
+        claims = self._verified.get(token)
+        if claims is None:
+            claims = tokens.verify(self._key, token, now=self._now())
+            if claims.kind != "attempt" and claims.token_id is None:
+                raise NotAuthenticated("the token has no id")
+            if len(self._verified) >= _MOST:
+                self._verified.clear()
+            self._verified[token] = claims
+        elif claims.expires is not None and self._now() > claims.expires:
+            raise TokenExpired("the token has expired")
+        return claims
+
+    def _judged(self, standing: Standing | None) -> Standing:
+        if standing is None:
+            raise NotAuthenticated("the token is not known here; log in again")
+        row = standing.token
+        if row.revoked_at is not None:
+            raise NotAuthenticated("the token was revoked")
+        if row.expires_at is not None and self._now() > row.expires_at:
+            raise TokenExpired("the token has expired")
+        if row.kind == "user" and (standing.user is None or standing.user.disabled):
+            raise NotAuthenticated(f"user {row.subject} is disabled")
+        return standing
+
+    def _use_is_due(self, token_id: str) -> bool:
+        return not 0 <= self._now() - self._used.get(token_id, -1e18) < USE_EVERY_S
+
+    def _note_use(self, token_id: str, standing: Standing | None, origin: str | None) -> None:
+        if standing is None or not self._use_is_due(token_id):
+            return
+        if len(self._used) >= _MOST:
+            self._used.clear()
+        now = self._now()
+        self._used[token_id] = now
+        last = standing.token.last_used_at
+        if last is not None and 0 <= now - last < USE_EVERY_S:
+            return
+        try:
+            self.tokens.used(token_id, now, origin)
+        except PhysicsRunnerError as error:
+            # A full disk must not keep people from reading what they have.
+            _LOG.warning("the last use of a token was not written: %s", error)
+
+    # -- an attempt's token ----------------------------------------------------------------------
 
     def exchange(self, token: str) -> str:
         """
@@ -86,42 +187,76 @@ class AccessService:
             ),
         )
 
-    def user_token(self, name: str, role: str, *, lifetime_s: float | None = None) -> str:
-        """Return a person's token with *role*; *lifetime_s* None: it does not expire."""
-        if role not in ROLES:
-            raise InvalidRequest(f"role {role!r}: the roles are {', '.join(ROLES)}")
-        now = self._now()
-        expires = None if lifetime_s is None else now + lifetime_s
-        return tokens.issue(
-            self._key,
-            tokens.Claims("user", name, now, expires=expires, role=role, token_id=uuid.uuid4().hex),
-        )
+    # -- what they may ---------------------------------------------------------------------------
 
-    def agent_token(self, agent: str, *, lifetime_s: float | None = None) -> str:
-        """Return a token for an agent of that id."""
-        now = self._now()
-        expires = None if lifetime_s is None else now + lifetime_s
-        return tokens.issue(
-            self._key,
-            tokens.Claims("agent", agent, now, expires=expires, token_id=uuid.uuid4().hex),
-        )
-
-    def require(self, identity: Identity, permission: str, run: str | None = None) -> None:
+    def require(
+        self, identity: Identity, permission: str, run: str | RunSummary | None = None
+    ) -> None:
         """
-        Raise `NotAllowed` unless *identity* has *permission*, for *run* where one is named.
+        Raise unless *identity* has *permission*, for *run* where one is given.
 
-        Without *run*, having it for one's own runs is enough: the caller then shows no others.
+        Without *run*, having it for some runs is enough: the caller then shows no others.
+
+        Raises
+        ------
+        NotFound
+            If the caller may not even read that run, or there is none.
+        NotAllowed
+            Otherwise.
         """
-        scope = scope_of(identity.kind, identity.role, permission)
-        if scope is Scope.ANY or (scope is Scope.OWN and run is None):
+        if run is None:
+            if identity.scope(permission) is Scope.NONE:
+                raise NotAllowed(f"{identity} has no permission {permission}")
             return
-        if scope is Scope.NONE or run is None or not self._owns(identity, run):
-            what = f" for run {run}" if run else ""
-            raise NotAllowed(f"{_describe(identity)} has no permission {permission}{what}")
+        if identity.scope(permission) is Scope.ANY and isinstance(run, str):
+            return  # whether there is such a run, whoever asks for it will see
+        summary = self._store.summary(run) if isinstance(run, str) else run
+        if summary is None or not self.may(identity, "runs:read", summary):
+            raise NotFound(f"there is no run {run if isinstance(run, str) else run.id}")
+        if not self.may(identity, permission, summary):
+            raise NotAllowed(f"{identity} has no permission {permission} for run {summary.id}")
+
+    def require_in(self, identity: Identity, permission: str, project: str | None) -> None:
+        """Raise `NotAllowed` unless *identity* has *permission* for new things in *project*."""
+        if identity.scope_in(permission, project) is Scope.NONE:
+            where = "of no project" if project is None else f"in project {project}"
+            raise NotAllowed(f"{identity} has no permission {permission} for what is {where}")
+
+    def may(self, identity: Identity, permission: str, run: RunSummary) -> bool:
+        """Say whether *identity* has *permission* for *run*."""
+        scope = identity.scope_in(permission, run.project_id)
+        if scope is Scope.OWN:
+            return self._owns(identity, run)
+        return scope is not Scope.NONE
+
+    def may_see(
+        self, identity: Identity, permission: str, project: str | None, creator: str | None
+    ) -> bool:
+        """Say whether *identity* has *permission* for a thing of *project* that *creator* made."""
+        scope = identity.scope_in(permission, project)
+        if scope is Scope.OWN:
+            return identity.kind == "user" and creator == identity.subject
+        return scope is not Scope.NONE
 
     def scope(self, identity: Identity, permission: str) -> Scope:
-        """Return for which runs *identity* has *permission*."""
-        return scope_of(identity.kind, identity.role, permission)
+        """Return for what *identity* has *permission*."""
+        return identity.scope(permission)
+
+    def visible(self, identity: Identity, permission: str) -> Visible | None:
+        """Return what a list may show a person for *permission*; None: everything."""
+        if identity.scope(permission) is Scope.ANY:
+            return None
+        own = identity.scope_in(permission, None) is not Scope.NONE
+        return Visible(identity.projects_with(permission), identity.subject if own else None)
+
+    def narrowed(self, identity: Identity, wanted: RunFilter) -> RunFilter:
+        """Return *wanted* with the bound of what *identity* may read."""
+        if identity.kind == "agent":
+            return replace(wanted, agent=identity.subject)
+        seen = self.visible(identity, "runs:read")
+        if seen is None:
+            return wanted
+        return replace(wanted, projects=seen.projects, visible_to=seen.creator or "")
 
     def holder(self, identity: Identity, run: str, attempt: int, permission: str) -> str:
         """
@@ -140,6 +275,8 @@ class AccessService:
                 raise NotAllowed(f"the token is not for attempt {attempt} of run {run}")
         elif identity.kind == "user":
             self.require(identity, permission, run)
+        elif identity.kind != "agent":
+            raise NotAllowed(f"{identity} has no permission {permission}")
         record = self._store.attempt(run, attempt)
         if record is None:
             raise NotFound(f"there is no attempt {attempt} of run {run}")
@@ -149,13 +286,15 @@ class AccessService:
             raise NotAllowed(f"agent {identity.subject} never had attempt {attempt} of run {run}")
         return identity.subject
 
-    def _owns(self, identity: Identity, run: str) -> bool:
+    def _owns(self, identity: Identity, run: RunSummary) -> bool:
         if identity.kind == "attempt":
-            return identity.run == run
+            return identity.run == run.id
         if identity.kind == "agent":
-            return any(item.agent == identity.subject for item in self._store.attempts(run))
-        summary = self._store.summary(run)
-        return summary is not None and is_creator(identity, summary)
+            held = run.agent == identity.subject
+            return held or any(
+                item.agent == identity.subject for item in self._store.attempts(run.id)
+            )
+        return is_creator(identity, run)
 
 
 def is_creator(identity: Identity, run: RunSummary) -> bool:
@@ -163,58 +302,26 @@ def is_creator(identity: Identity, run: RunSummary) -> bool:
     return identity.kind == "user" and run.created_by == identity.subject
 
 
-def _identity(claims: tokens.Claims) -> Identity:
-    return Identity(
+def _identity(claims: tokens.Claims, standing: Standing | None, origin: str | None) -> Identity:
+    found = Identity(
         kind=claims.kind,
         subject=claims.subject,
-        role=claims.role,
         run=claims.run,
         attempt=claims.attempt,
         issued=claims.issued,
         expires=claims.expires,
+        origin=origin,
+        token=claims.token_id,
     )
+    return found if standing is None else _standing_of(found, standing)
 
 
-def _describe(identity: Identity) -> str:
-    if identity.kind == "attempt":
-        return f"the token of attempt {identity.attempt} of run {identity.run}"
-    role = f" ({identity.role})" if identity.role else ""
-    return f"{identity.kind} {identity.subject}{role}"
-
-
-def load_secret(data: Path) -> str:
-    """Return the server's signing key; make it at the first start, mode 0600."""
-    path = data / KEY_FILE
-    write_private(path, secrets.token_hex(32), replace=False)
-    key = path.read_text().strip()
-    if len(key) < 32:
-        raise InvalidRequest(f"{path} holds no key; restore it, or remove it to make a new one")
-    return key
-
-
-def write_private(path: Path, text: str, *, replace: bool) -> bool:
-    """
-    Write a file that only its owner can read; say whether it was written.
-
-    It appears whole or not at all, also when two processes start at once; without *replace* a file
-    that is there stays.
-    """
-    if path.exists() and not replace:
-        return False
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            part.replace(path)
-            return True
-        try:
-            os.link(part, path)
-        except FileExistsError:
-            return False
-        return True
-    finally:
-        part.unlink(missing_ok=True)
+def _standing_of(identity: Identity, standing: Standing) -> Identity:
+    row = standing.token
+    return replace(
+        identity,
+        role=None if standing.user is None else standing.user.role,
+        scopes=None if row.scopes is None else frozenset(row.scopes),
+        project=row.project_id,
+        projects=standing.projects,
+    )

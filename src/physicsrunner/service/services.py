@@ -112,6 +112,8 @@ def build(
     access = AccessService(store, load_secret(data), now=now, terms=terms)
     if not (data / ADMIN_FILE).exists():
         write_private(data / ADMIN_FILE, access.user_token(ADMIN, "admin"), replace=False)
+    else:
+        access.tokens.adopt((data / ADMIN_FILE).read_text().strip())
     spool = Spool(data / "simulations", pool)
     inputs = FolderBlobs(data / "inputs")
     files = FileService(store, access, spool, feed, now=now)

@@ -25,7 +25,7 @@ from physicsrunner.store.sql_counts import kinds
 from physicsrunner.wire.live import Event
 
 
-class MemoryStore(MemoryClock, MemoryOutbox):
+class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
     """Dictionaries behind one lock."""
 
     def __init__(self) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from physicsrunner.store.base import Listener
 from physicsrunner.store.database import Database
 from physicsrunner.store.migrate import upgrade
+from physicsrunner.store.sql_accounts import SqlAccounts
 from physicsrunner.store.sql_agents import SqlAgents
 from physicsrunner.store.sql_clock import SqlClock
-from physicsrunner.store.sql_accounts import SqlAccounts
 from physicsrunner.store.sql_files import SqlFiles
 from physicsrunner.store.sql_lists import SqlLists
 from physicsrunner.store.sql_models import SqlModels
@@ -22,7 +22,9 @@ from physicsrunner.store.sql_queue import SqlQueue
 from physicsrunner.store.sql_runs import SqlRuns
 
 
-class SqlStore(SqlRuns, SqlQueue, SqlLists, SqlClock, SqlAgents, SqlFiles, SqlModels, SqlOutbox, SqlAccounts):
+class SqlStore(
+    SqlRuns, SqlQueue, SqlLists, SqlClock, SqlAgents, SqlFiles, SqlModels, SqlOutbox, SqlAccounts
+):
     """All tables of one database."""
 
     def __init__(self, url: str) -> None:

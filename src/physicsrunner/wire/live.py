@@ -50,8 +50,23 @@ AGENT_DRAINED: Final = "agent/draining"
 AGENT_PAUSED: Final = "agent/paused"  #: by its circuit breaker
 AGENT_RESUMED: Final = "agent/resumed"
 AGENT_REMOVED: Final = "agent/removed"
+USER_CREATED: Final = "user/created"
+USER_CHANGED: Final = "user/changed"
+PASSWORD_CHANGED: Final = "user/password/changed"  # noqa: S105 - the name of an event
+USER_LOCKED: Final = "user/locked"
+LOGIN_FAILED: Final = "login/failed"
+LOGGED_IN: Final = "login/succeeded"
+TOKEN_CREATED: Final = "token/created"  # noqa: S105 - the name of an event
+TOKEN_REVOKED: Final = "token/revoked"  # noqa: S105 - the name of an event
+PROJECT_CREATED: Final = "project/created"
+PROJECT_CHANGED: Final = "project/changed"
+MEMBER_SET: Final = "member/set"
+MEMBER_REMOVED: Final = "member/removed"
 UNREACHABLE: Final = "simulation/contact/lost"
 REACHABLE: Final = "simulation/contact/back"
+WEBHOOK_ADDED: Final = "webhook/added"
+WEBHOOK_CHANGED: Final = "webhook/changed"
+WEBHOOK_REMOVED: Final = "webhook/removed"
 # Live only.
 PROGRESS: Final = "simulation/progress"
 LOG: Final = "simulation/log"  #: data {path, offset, text}
@@ -59,6 +74,13 @@ SERIES: Final = "simulation/series"  #: data {points: [{series, x, y, ...}]}
 FILES: Final = "simulation/files"  #: data {files: [{path, size}]}
 
 LIVE_ONLY: Final = frozenset({PROGRESS, LOG, SERIES, FILES})
+#: Of accounts: in the same log, and for those alone who may read the audit.
+ACCOUNT_KINDS: Final = ("user/", "login/", "token/", "project/", "member/")
+
+
+def is_account_event(kind: str) -> bool:
+    """Say whether an event of that type tells of accounts, and so is for the audit alone."""
+    return kind.startswith(ACCOUNT_KINDS)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """
-Tokens: signed JWTs (HS256) of three kinds. The key and the time are arguments.
+Tokens: signed JWTs (HS256) of four kinds. The key and the time are arguments.
 
 - ``user``: a person; carries the role.
 - ``agent``: an enrolled agent; its subject is the agent's id.
 - ``attempt``: one attempt of one run; can touch that run alone.
+- ``enroll``: good for one thing once: to enroll an agent.
 
 Promises: a token that does not verify raises `NotAuthenticated`, an expired one `TokenExpired`
 (`allow_expired_s` admits it for the exchange). A token's text never appears in an error.
@@ -20,7 +21,7 @@ from physicsrunner.errors import InvalidRequest, NotAuthenticated, TokenExpired
 from physicsrunner.wire.codec import decode, encode
 
 ALGORITHM: Final = "HS256"
-KINDS: Final = ("user", "agent", "attempt")
+KINDS: Final = ("user", "agent", "attempt", "enroll")
 EXCHANGE_S: Final = 30 * 24 * 3600.0  # an expired attempt token can be exchanged so long
 
 
