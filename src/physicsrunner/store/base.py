@@ -114,6 +114,14 @@ class RunStore(Protocol):
         """Return the run of that id or number with everything; None if there is none."""
         ...
 
+    def summaries(self, runs: Sequence[str]) -> dict[str, RunSummary]:
+        """Return those of *runs* that there are, by id, without their heavy parts."""
+        ...
+
+    def records(self, runs: Sequence[str]) -> dict[str, RunRecord]:
+        """Return those of *runs* that there are, by id, with everything."""
+        ...
+
     def secrets(self, run: str) -> str | None:
         """Return the encrypted secrets of a run; None if it has none."""
         ...

@@ -116,6 +116,16 @@ class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
         with self._lock:
             return copy.deepcopy(self._find(run))
 
+    def summaries(self, runs: Sequence[str]) -> dict[str, RunSummary]:
+        """Return those of *runs* that there are, by id, without their heavy parts."""
+        with self._lock:
+            return {run: summary_of(self._runs[run]) for run in runs if run in self._runs}
+
+    def records(self, runs: Sequence[str]) -> dict[str, RunRecord]:
+        """Return those of *runs* that there are, by id, with everything."""
+        with self._lock:
+            return {run: copy.deepcopy(self._runs[run]) for run in runs if run in self._runs}
+
     def secrets(self, run: str) -> str | None:
         """Return the encrypted secrets of a run; None if it has none."""
         with self._lock:

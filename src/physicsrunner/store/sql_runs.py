@@ -21,6 +21,8 @@ from physicsrunner.wire.live import Event
 COLUMNS: Final = tuple(field.name for field in fields(RunSummary))
 _RUNS: Final = schema.runs.c
 _CHUNK: Final = 400  # ids in one IN (...)
+_BODIES: Final = [schema.run_bodies.c[name] for name in BODY_FIELDS]
+_RECORDS: Final = select(*schema.runs.c, *_BODIES).join(schema.run_bodies)
 _OF_A_RUN: Final = (
     schema.files,
     schema.removed_files,
@@ -116,6 +118,26 @@ class SqlRuns(SqlEvents):
         """Return the run with everything; None if there is none."""
         with self._db.read() as connection:
             return _record(connection, run)
+
+    def summaries(self, runs: Sequence[str]) -> dict[str, RunSummary]:
+        """Return those of *runs* that there are, by id, without their heavy parts."""
+        found: dict[str, RunSummary] = {}
+        with self._db.read() as connection:
+            for some in chunks(runs):
+                query = select(schema.runs).where(_RUNS.id.in_(some))
+                for row in connection.execute(query).mappings():
+                    found[row["id"]] = summary_of(row)
+        return found
+
+    def records(self, runs: Sequence[str]) -> dict[str, RunRecord]:
+        """Return those of *runs* that there are, by id, with everything."""
+        found: dict[str, RunRecord] = {}
+        with self._db.read() as connection:
+            for some in chunks(runs):
+                query = _RECORDS.where(_RUNS.id.in_(some))
+                for row in connection.execute(query).mappings():
+                    found[row["id"]] = record_of(row)
+        return found
 
     def secrets(self, run: str) -> str | None:
         """Return the encrypted secrets of a run; None if it has none."""
@@ -248,10 +270,13 @@ def _which(run: str | int) -> ColumnElement[bool]:
 
 
 def _record(connection: Connection, run: str | int) -> RunRecord | None:
-    bodies = [schema.run_bodies.c[name] for name in BODY_FIELDS]
-    query = select(*schema.runs.c, *bodies).join(schema.run_bodies).where(_which(run))
-    row = connection.execute(query).mappings().first()
-    return None if row is None else RunRecord(**{**row, "status": RunState(row["status"])})
+    row = connection.execute(_RECORDS.where(_which(run))).mappings().first()
+    return None if row is None else record_of(row)
+
+
+def record_of(row: Mapping[Any, Any]) -> RunRecord:
+    """Return the run of a row of `_RECORDS`."""
+    return RunRecord(**{**row, "status": RunState(row["status"])})
 
 
 def _count_up(connection: Connection, name: str, by: int) -> int:
