@@ -1,7 +1,7 @@
 """
 The agent as a process of its own: ``python -m physicsrunner.agent``, started by `up`.
 
-Promises: its first line of standard input is its configuration in JSON (a token would be seen by
+Promises: its first line of standard input is its settings in JSON (a token would be seen by
 everybody in its arguments); the end of standard input means that its parent has gone, and it ends
 too. Ending kills no program: an attempt under way goes on by itself, and the next agent on this
 work folder takes it up again.
@@ -15,39 +15,44 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
-from physicsrunner.agent.agent import Agent
-from physicsrunner.agent.carry import Runner
+from physicsrunner.agent.start import Process, Settings
 from physicsrunner.errors import PhysicsRunnerError
 
 
 def main() -> int:
     """Run until standard input ends."""
-    settings = json.loads(sys.stdin.readline())
-    logging.basicConfig(format="agent: %(message)s", level=logging.INFO, stream=sys.stderr)
-    for noisy in ("engineio", "socketio", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    cache = settings.get("cache")
-    agent = Agent(
-        settings["server"],
-        settings["token"],
-        Path(settings["work"]),
-        carry_out=Runner(Path(cache) if cache else None),
-        name=settings.get("name"),
-        poll_s=float(settings.get("poll_s", 10.0)),
-    )
-    threading.Thread(target=_until_alone, args=(agent,), name="parent", daemon=True).start()
+    settings = _settings(json.loads(sys.stdin.readline()))
+    log = speaking()
+    threading.Thread(target=_until_alone, name="parent", daemon=True).start()
     try:
-        agent.run()
+        Process(settings, log=log).run()
     except PhysicsRunnerError as error:
         sys.stderr.write(f"agent: {error}\n  {error.what_to_do}\n")
         return error.exit_code
     return 0
 
 
-def _until_alone(agent: Agent) -> None:
+def speaking(*, debug: bool = False) -> logging.Logger:
+    """Have this process's log on standard error, without the chatter of libraries."""
+    level = logging.DEBUG if debug else logging.INFO
+    logging.basicConfig(format="agent: %(message)s", level=level, stream=sys.stderr)
+    for noisy in ("engineio", "socketio", "urllib3", "watchdog"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    return logging.getLogger("physicsrunner.agent")
+
+
+def _settings(told: dict[str, Any]) -> Settings:
+    known = {key: value for key, value in told.items() if value is not None}
+    for key in ("work", "cache"):
+        if key in known:
+            known[key] = Path(known[key])
+    return Settings(**known)
+
+
+def _until_alone() -> None:
     sys.stdin.read()
-    agent.stop()
     # An attempt may take days, and its threads would keep us. All that counts is on the disk; the
     # program has its own process group and writes on.
     sys.stderr.flush()

@@ -1,43 +1,65 @@
 """
 Asking for work.
 
-Promises: one call is one request; no answer is not an error but "no work now" (`Waiting` tells how
-long to wait before the next one). A refusal (wrong token) is final and raised.
+Promises: one call is one request, for as many attempts as there are slots and no more than the
+machine has room for; no answer is not an error but "no work now" (`wait_s` tells how long to wait
+before the next one). A refusal (wrong token) is final and raised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from physicsrunner.agent.resources import Machine
 from physicsrunner.client.http import Http
 from physicsrunner.core.retry import Backoff
 from physicsrunner.errors import ServerUnavailable
 from physicsrunner.wire import rest
 from physicsrunner.wire.codec import decode, encode
-from physicsrunner.wire.messages import LeaseGrant, LeaseRequest
+from physicsrunner.wire.messages import HeldLease, LeaseGrant, LeaseRequest, Resources
 
 POLL_S: Final = 10.0  #: between two questions when nothing wakes us
+BATCH: Final = 32  #: leases in one call
 
 
 class Acquirer:
     """Leases runs for one agent."""
 
     def __init__(
-        self, http: Http, request: LeaseRequest, *, random: Callable[[], float], poll_s: float
+        self,
+        http: Http,
+        name: str,
+        machine: Machine,
+        *,
+        random: Callable[[], float],
+        poll_s: float = POLL_S,
     ) -> None:
         self._http = http
-        self._request = request
+        self._name = name
+        self._machine = machine
         self._random = random
         self._poll_s = poll_s
         self._backoff = Backoff(base=0.5, cap=30.0)
         self._failures = 0
         self._retry_after: float | None = None
 
-    def acquire(self) -> list[LeaseGrant]:
+    def acquire(
+        self, free: Resources, slots: int, holding: Sequence[HeldLease]
+    ) -> list[LeaseGrant]:
         """Return the runs that were leased now; empty when there is none, or no answer."""
+        request = LeaseRequest(
+            agent=self._name,
+            free=free,
+            labels=self._machine.labels,
+            max=min(slots, BATCH),
+            host=self._machine.host,
+            holding=list(holding),
+            resources=self._machine.resources,
+            slots=self._machine.slots,
+        )
         try:
-            answer: Any = self._http.value("POST", rest.LEASES, json=encode(self._request))
+            answer: Any = self._http.value("POST", rest.LEASES, json=encode(request))
             grants = [decode(LeaseGrant, item) for item in answer]
         except ServerUnavailable as error:
             self._failures += 1

@@ -2,24 +2,38 @@
 The agent's work folders: ``WORK/<run>/<attempt>/``, and which of them are unfinished.
 
 Promises: a folder is prepared whole (config.json last, mode 0600) or is not taken for one; what is
-unfinished is found again after any kill, from the disk alone. It deletes nothing but folders that
+unfinished is found again after any kill, from the disk alone, with what the attempt takes of the
+machine. A folder that cannot be read is named and passed over. It deletes nothing but folders that
 `finish` was told are delivered whole.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from physicsrunner.wire.messages import LeaseGrant
+from physicsrunner.errors import InvalidRequest, StorageFull
+from physicsrunner.wire.codec import decode, encode
+from physicsrunner.wire.messages import LeaseGrant, Resources
 
 CONFIG: Final = "config.json"
+TERMS: Final = ".lease.json"  #: what the attempt takes, for the next start of the agent
 DONE: Final = ".done"  #: holds what became of it
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an agent must know of an attempt besides its work folder."""
+
+    resources: Resources = field(default_factory=Resources)
+    stop_when_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,11 +49,22 @@ class Work:
         """The runner's configuration."""
         return self.root / CONFIG
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Run and attempt."""
+        return self.run, self.attempt
+
 
 def prepare(work: Path, grant: LeaseGrant, server: str) -> Work:
-    """Make the work folder of *grant*'s attempt, or find it again, with a fresh token."""
+    """
+    Make the work folder of *grant*'s attempt, or find it again, with a fresh token.
+
+    Raises
+    ------
+    StorageFull
+        The folder cannot be made or written; the message names it.
+    """
     root = work / grant.run / str(grant.attempt)
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = Work(root, grant.run, grant.attempt)
     document = {
         "server": server,
@@ -49,24 +74,37 @@ def prepare(work: Path, grant: LeaseGrant, server: str) -> Work:
         "workDir": str(root),
         "name": grant.name,
     }
-    temporary = root / f".{CONFIG}.part"
-    temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(found.config)
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write(root / TERMS, encode(Terms(grant.resources, grant.stop_when_lost)), sync=False)
+        _write(found.config, document, sync=True)
+    except OSError as error:
+        raise StorageFull(f"the work folder {root} cannot be written: {error.strerror}") from error
     return found
 
 
-def unfinished(work: Path) -> Iterator[Work]:
+def terms_of(work: Work) -> Terms:
+    """Return what the attempt takes; the least where that cannot be read."""
+    try:
+        return decode(Terms, json.loads((work.root / TERMS).read_text("utf-8")))
+    except (OSError, ValueError, InvalidRequest):
+        return Terms()
+
+
+def unfinished(work: Path, log: logging.Logger | None = None) -> Iterator[Work]:
     """Yield the attempts that were begun and not finished, the oldest first."""
     found = []
-    for config in work.glob(f"*/*/{CONFIG}"):
-        root = config.parent
-        if root.name.isdigit() and not (root / DONE).exists():
-            found.append((config.stat().st_mtime, Work(root, root.parent.name, int(root.name))))
+    for run in _folders(work, log):
+        for root in _folders(run, log):
+            config = root / CONFIG
+            try:
+                if not root.name.isdigit() or (root / DONE).exists():
+                    continue
+                found.append((config.stat().st_mtime, Work(root, run.name, int(root.name))))
+            except FileNotFoundError:
+                continue  # it was never prepared whole: its lease is given again, or to another
+            except OSError as error:
+                _say(log, root, error)
     for _, item in sorted(found, key=lambda pair: pair[0]):
         yield item
 
@@ -77,10 +115,63 @@ def finish(work: Work, outcome: str, *, remove: bool) -> None:
 
     *remove* the folder only when all that main.py wrote is on the server.
     """
-    (work.root / DONE).write_text(f"{outcome}\n", encoding="utf-8")
     if remove:
-        shutil.rmtree(work.root, ignore_errors=True)
-        try:
+        # Its name says that it is finished before its first file is gone; and no write is needed,
+        # which a full disk would refuse.
+        shutil.rmtree(_set_aside(work.root), ignore_errors=True)
+        with suppress(OSError):
             work.root.parent.rmdir()  # of the run, when this was its only attempt here
-        except OSError:
-            return
+        return
+    with suppress(FileNotFoundError):
+        (work.root / DONE).write_text(f"{outcome}\n", encoding="utf-8")
+
+
+def sweep(work: Path) -> None:
+    """Remove what a kill left of folders that were finished."""
+    for folder in work.glob("*/.*.done"):
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
+
+
+def _set_aside(root: Path) -> Path:
+    aside = root.with_name(f".{root.name}.done")
+    try:
+        return root.rename(aside)
+    except OSError:
+        return root
+
+
+def _folders(parent: Path, log: logging.Logger | None) -> list[Path]:
+    try:
+        with os.scandir(parent) as entries:
+            return [Path(entry.path) for entry in entries if _is_ours(entry)]
+    except OSError as error:
+        _say(log, parent, error)
+        return []
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+
+
+def _say(log: logging.Logger | None, path: Path, error: OSError) -> None:
+    if log is not None:
+        log.error(
+            "%s cannot be read (%s): what is unfinished there is not taken up; "
+            "give this user the right to read it and start the agent again",
+            path,
+            error.strerror or error,
+        )
+
+
+def _write(path: Path, document: Any, *, sync: bool) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,14 +1,14 @@
 """
-The agent: leases runs from a server and carries them out, one at a time.
+The agent: leases runs from a server and carries out many at once, in one process.
 
-Promises: what an earlier agent process left unfinished is taken up again before new work is
-leased; a server that is away is waited for; nothing of a run is lost with the agent, its work
-folder has all of it. `stop` makes it take no more work; an attempt under way goes on, and when the
-process ends all the same, the next agent on this work folder takes it up again.
+Promises: what an earlier agent process left unfinished is taken up again, all of it at once, before
+new work is leased; a server that is away is waited for; nothing of a run is lost with the agent,
+its work folder has all of it. However the process ends, no program is stopped by that, and the
+next agent on this work folder takes it up again.
 
-It never imports the server. One loop a file: `acquire` asks for work, `wake` listens for it,
-`adopt` knows the work folders; here they are put together. Many runs at once will be a pool in
-`_carry_out`.
+It never imports the server. One loop a file: `acquire` asks for work, `heartbeat` keeps what is
+leased, `wake` listens, `attempts` carries out, `adopt` knows the work folders; here they are put
+together.
 """
 
 from __future__ import annotations
@@ -16,33 +16,37 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import platform
 import random as chance
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from physicsrunner.agent.acquire import POLL_S, Acquirer
-from physicsrunner.agent.adopt import Work, finish, prepare, unfinished
+from physicsrunner.agent.adopt import prepare, sweep, unfinished
+from physicsrunner.agent.attempts import REDELIVER_S, Attempts, CarryOut
+from physicsrunner.agent.contact import Contact, boot_clock
+from physicsrunner.agent.drain import OnTerm
+from physicsrunner.agent.enroll import Credentials
+from physicsrunner.agent.heartbeat import ACTIVE, Heartbeat
+from physicsrunner.agent.notify import Notifier
+from physicsrunner.agent.resources import Machine
 from physicsrunner.agent.wake import Wake
 from physicsrunner.client.http import Http
-from physicsrunner.errors import PhysicsRunnerError, WorkDirLocked
-from physicsrunner.runner.result import RunResult
-from physicsrunner.wire.messages import LeaseRequest, Resources
+from physicsrunner.errors import (
+    AgentRefused,
+    ConfigError,
+    PhysicsRunnerError,
+    StorageFull,
+    WorkDirLocked,
+)
+from physicsrunner.wire import rest
+from physicsrunner.wire.codec import encode
+from physicsrunner.wire.messages import LeaseGrant, Report
 
-REDELIVER_S: Final = 60.0  #: between two tries to deliver what could not be delivered
-
-
-class CarryOut(Protocol):
-    """Carries out the attempt in one work folder (`agent.carry.Runner`)."""
-
-    def __call__(self, work: Work, stop: threading.Event) -> RunResult:
-        """Return what became of it; cancel it when *stop* is set; raise if it cannot even begin."""
-        ...
+_CONTACT: Final = "contact.json"
+_STOP_S: Final = 60.0  # for programs that others are given, when the server refuses us
 
 
 class Agent:
@@ -51,163 +55,230 @@ class Agent:
 
     Parameters
     ----------
-    server_url, token
-        The server, and an agent's token for it.
+    who
+        The server, the agent's name, and its token.
     work
-        The folder of the work folders. One agent process at a time uses it.
-    name
-        The agent's id; it must stay the same from one start to the next.
+        The folder of the work folders. One agent process at a time uses it (`locked`).
+    machine
+        What it offers.
+    http
+        The connections of this process to the server, with the agent's token. It is not closed.
+    carry_out
+        Carries out one attempt.
     poll_s
         Seconds between two questions for work when nothing wakes the agent.
+    idle_s
+        End after so many seconds without anything to do; None: never.
     keep
         Keep work folders whose files are all on the server.
     """
 
     def __init__(
         self,
-        server_url: str,
-        token: str,
+        who: Credentials,
         work: Path,
+        machine: Machine,
         *,
+        http: Http,
         carry_out: CarryOut,
-        name: str | None = None,
         poll_s: float = POLL_S,
+        idle_s: float | None = None,
         keep: bool = False,
-        now: Callable[[], float] = time.monotonic,
+        notifier: Notifier | None = None,
+        now: Callable[[], float] = boot_clock,
         random: Callable[[], float] = chance.random,
         log: logging.Logger | None = None,
     ) -> None:
-        self.name = name or socket.gethostname()
+        self.name = who.name
         self.work = work.absolute()
-        self._server = server_url.rstrip("/")
-        self._token = token
-        self._carry = carry_out
-        self._keep = keep
+        self._who = who
+        self._machine = machine
+        self._idle_s = idle_s
+        self._notifier = notifier or Notifier()
         self._now = now
         self._log = log or logging.getLogger(__name__)
-        self._http = Http(self._server, token)
-        request = LeaseRequest(self.name, free=_resources(), max=1, host=_host())
-        self._acquirer = Acquirer(self._http, request, random=random, poll_s=poll_s)
-        self._stopping = threading.Event()
+        self._http = http
+        self._carry = carry_out
         self._woken = threading.Event()
+        self._draining = threading.Event()
+        self._rest_until = 0.0
+        self._busy = now()  # when there was something to do
+        self.attempts = Attempts(
+            carry_out, on_end=self._woken.set, now=now, log=self._log, keep=keep
+        )
+        self._contact = Contact(self.work / _CONTACT, now=now)
+        self._acquirer = Acquirer(self._http, self.name, machine, random=random, poll_s=poll_s)
+        self._heartbeat = Heartbeat(
+            self._http,
+            self.name,
+            machine,
+            self.attempts,
+            self._contact,
+            draining=self._draining.is_set,
+            on_news=self._woken.set,
+            on_rhythm=carry_out.rhythm,
+            now=now,
+            random=random,
+            log=self._log,
+        )
         self._wake = Wake(
-            self._server,
-            token,
+            who.server,
+            who.token or "",
             self.name,
             self._log,
             on_work=self._woken.set,
-            on_cancel=self._cancel,
+            on_command=self.attempts.command,
+            on_news=self._heartbeat.poke,
         )
-        self._running: dict[tuple[str, int], threading.Event] = {}
-        self._later: dict[Path, float] = {}  # work folder -> when to try its delivery again
 
-    def stop(self) -> None:
-        """Take no more work. May be called from any thread and in a signal handler."""
-        self._stopping.set()
+    def drain(self, how: OnTerm = OnTerm.FINISH) -> None:
+        """Take no more work, and end when nothing runs. From any thread, not a signal handler."""
+        self._draining.set()
+        if how is OnTerm.HAND_BACK:
+            self.attempts.hand_back()
+        self._heartbeat.poke()
         self._woken.set()
 
     def run(self) -> None:
-        """Work until `stop`."""
-        self.work.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(self.work):
-            try:
-                self._take_up()
-                while not self._stopping.is_set():
-                    self._once()
-            finally:
-                self._wake.close()
-                self._http.close()
+        """
+        Work until `drain`, or until there was nothing to do for so long.
+
+        Raises
+        ------
+        AgentRefused
+            The server takes this agent no more.
+        """
+        try:
+            self._carry.start()
+            self._take_up()
+            self._heartbeat.start()
+            self._wake.start()
+            self._notifier.ready(f"{self.name} at {self._who.server}")
+            while not self._over():
+                self._once()
+        finally:
+            self._notifier.stopping("ending")
+            self._wake.close()
+            self._heartbeat.close()
+            self._carry.close()
 
     def _take_up(self) -> None:
-        for work in unfinished(self.work):
-            if self._stopping.is_set():
-                return
+        """Go on with all that an earlier process left, at once."""
+        sweep(self.work)
+        for work in unfinished(self.work, self._log):
             self._log.info("taking up run %s, attempt %d again", work.run, work.attempt)
-            self._carry_out(work)
+            self.attempts.begin(work)
+
+    def _over(self) -> bool:
+        if self._heartbeat.refused is not None:
+            self._give_up(self._heartbeat.refused)
+        running = self.attempts.running()
+        waiting = self.attempts.waiting()
+        if running or waiting:
+            self._busy = self._now()
+        if self._draining.is_set() and not running:
+            for work in waiting:
+                self._log.warning("%s is delivered at the next start", work.root)
+            return True
+        idle = self._now() - self._busy
+        if self._idle_s is not None and idle >= self._idle_s:
+            self._log.info("nothing to do for %.0f s: ending", idle)
+            return True
+        return False
 
     def _once(self) -> None:
-        """Ask for work; carry it out, or wait."""
-        self._wake.start()
+        """Do what is due, then wait for news."""
         self._woken.clear()
-        began = False
-        for grant in self._acquirer.acquire():
-            work = prepare(self.work, grant, self._server)
-            # One that could not even begin is leased to us again at once: not in a tight loop.
-            if self._later.get(work.root, 0.0) > self._now():
-                continue
-            began = True
-            self._log.info("run %s (number %d), attempt %d", grant.run, grant.number, grant.attempt)
-            self._carry_out(work)
-        if not began and not self._stopping.is_set():
-            self._deliver_late()
-            self._woken.wait(self._acquirer.wait_s())
+        wait = self._acquirer.wait_s()
+        for work in self.attempts.due() if self._contact.answering else ():
+            self.attempts.begin(work)
+        if self._wants_work() and self._take_work():
+            return  # there may be more
+        if self._idle_s is not None:
+            wait = min(wait, max(0.05, self._busy + self._idle_s - self._now()))
+        if self._notifier.watchdog_s is not None and self._heartbeat.healthy:
+            self._notifier.alive(f"{self.attempts.running()} runs at {self._who.server}")
+            wait = min(wait, self._notifier.watchdog_s / 3.0)
+        self._woken.wait(wait)
 
-    def _deliver_late(self) -> None:
-        """Try again what could not be delivered, when it is time and the server answers."""
-        if not self._acquirer.contact:
-            return
-        due = {root for root, when in self._later.items() if when <= self._now()}
-        if due:
-            for work in unfinished(self.work):
-                if work.root in due and not self._stopping.is_set():
-                    self._carry_out(work)
+    def _wants_work(self) -> bool:
+        return (
+            not self._draining.is_set()
+            and self._heartbeat.state == ACTIVE
+            and self._rest_until <= self._now()
+        )
 
-    def _cancel(self, run: str, attempt: int) -> None:
-        """Stop an attempt now; its own renewal would hear of the request later."""
-        stop = self._running.get((run, attempt))
-        if stop is not None:
-            stop.set()
+    def _take_work(self) -> bool:
+        """Ask for work and begin it; True when more may wait and there is room for it."""
+        free, slots = self.attempts.room(self._machine)
+        if slots <= 0 or free.cpu_cores <= 0.0:
+            return False
+        grants = self._acquirer.acquire(free, slots, self.attempts.leases())
+        begun = [grant for grant in grants if self._begin(grant)]
+        if begun:
+            self._busy = self._now()
+        return bool(begun) and len(begun) == len(grants)
 
-    def _carry_out(self, work: Work) -> None:
-        stop = self._running[work.run, work.attempt] = threading.Event()
+    def _begin(self, grant: LeaseGrant) -> bool:
+        """Carry out what was granted; say whether that was begun."""
         try:
-            result = self._carry(work, stop)
+            work = prepare(self.work, grant, self._who.server)
+        except StorageFull as error:
+            self._log.error("%s; asking for no work for %.0f s", error, REDELIVER_S)
+            self._rest_until = self._now() + REDELIVER_S
+            self._give_back(grant)
+            return False
+        begun = self.attempts.begin(work, grant)
+        if begun:
+            self._log.info("run %s (number %d), attempt %d", grant.run, grant.number, grant.attempt)
+        return begun
+
+    def _give_back(self, grant: LeaseGrant) -> None:
+        report = Report(grant.run, grant.attempt, hand_back=True)
+        try:
+            self._http.value("POST", rest.REPORTS, json={"reports": [encode(report)]})
         except PhysicsRunnerError as error:
-            self._log.error("run %s, attempt %d: %s", work.run, work.attempt, error)
-            self._later[work.root] = self._now() + REDELIVER_S
-            return
-        except Exception:
-            # One run that we cannot handle must not end the agent, nor all those after it.
-            self._log.exception("run %s, attempt %d", work.run, work.attempt)
-            self._later[work.root] = self._now() + REDELIVER_S
-            return
-        finally:
-            del self._running[work.run, work.attempt]
-        if not result.delivered:
-            self._log.warning(
-                "run %s is %s; its files wait in %s", work.run, result.state, work.root
-            )
-            self._later[work.root] = self._now() + REDELIVER_S
-            return
-        self._later.pop(work.root, None)
-        self._log.info("run %s is %s", work.run, result.state)
-        # Warnings name files that could not be sent; their only copy is here.
-        finish(work, result.state.value, remove=not self._keep and not result.warnings)
+            self._log.error("run %s could not be given back: %s", grant.run, error)
 
-
-def _resources() -> Resources:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Resources(cpu_cores=float(os.cpu_count() or 1), memory_gb=round(memory, 1))
-
-
-def _host() -> dict[str, str]:
-    return {
-        "hostname": socket.gethostname(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-    }
+    def _give_up(self, error: PhysicsRunnerError) -> None:
+        """Stop what others will be given, and say that it is over with this server."""
+        self.attempts.contact_lost()
+        until = self._now() + _STOP_S
+        while self.attempts.stopping() and self._now() < until:
+            self._woken.clear()
+            self._woken.wait(1.0)
+        running = self.attempts.running()
+        left = f"; {running} programs run on by themselves" if running else ""
+        raise AgentRefused(
+            f"{self._who.server} takes agent {self.name} no more ({error}){left}"
+        ) from error
 
 
 @contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    handle = os.open(work / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def locked(work: Path) -> Iterator[None]:
+    """
+    Make the folder *work* and hold it for one agent.
+
+    Raises
+    ------
+    WorkDirLocked
+        Another agent uses it.
+    ConfigError
+        It cannot be used.
+    """
+    try:
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(work / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"the work folder {work} cannot be used: {error.strerror}") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             other = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise WorkDirLocked(f"the agent with pid {other} uses {work}") from None
+            raise WorkDirLocked(
+                f"the agent with pid {other} uses {work}: give each agent a --work of its own"
+            ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
