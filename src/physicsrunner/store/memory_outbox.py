@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from physicsrunner.store.outbox import SCAN, DeadLetter, EventFilter, Page, Readable, WebhookRow
+from physicsrunner.store.rows import Actor
 from physicsrunner.wire.live import Event, type_matches
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class MemoryOutbox:
     if TYPE_CHECKING:
 
         def summary(self, run: str | int) -> RunSummary | None: ...
+
+        def append_events(
+            self, events: Sequence[Event], *, by: Actor | None = None
+        ) -> list[Event]: ...
 
     def find_events(self, wanted: EventFilter) -> Page:
         """Return a page of the log, ascending, and how far it looked."""
@@ -65,10 +70,13 @@ class MemoryOutbox:
         with self._lock:
             self._cursors[consumer] = max(event, self._cursors.get(consumer, 0))
 
-    def add_webhook(self, row: WebhookRow) -> None:
-        """Keep a new webhook."""
+    def add_webhook(
+        self, row: WebhookRow, events: Sequence[Event] = (), *, by: Actor | None = None
+    ) -> None:
+        """Keep a new webhook, and write *events*."""
         with self._lock:
             self._webhooks[row.id] = replace(row, types=list(row.types))
+            self.append_events(events, by=by)
 
     def webhook(self, webhook: str) -> WebhookRow | None:
         """Return the webhook of that id; None if there is none."""
@@ -80,8 +88,15 @@ class MemoryOutbox:
         with self._lock:
             return sorted(self._webhooks.values(), key=lambda row: (row.created_at, row.id))
 
-    def change_webhook(self, webhook: str, fields: Mapping[str, Any]) -> WebhookRow | None:
-        """Set *fields* of `WebhookRow`; return it as it is then, None if it is gone."""
+    def change_webhook(
+        self,
+        webhook: str,
+        fields: Mapping[str, Any],
+        events: Sequence[Event] = (),
+        *,
+        by: Actor | None = None,
+    ) -> WebhookRow | None:
+        """Set *fields* of `WebhookRow` and write *events*; return it as it is then."""
         with self._lock:
             known = self._webhooks.get(webhook)
             if known is None:
@@ -89,14 +104,20 @@ class MemoryOutbox:
             changed = replace(known, **fields)
             changed = replace(changed, cursor=max(known.cursor, changed.cursor))
             self._webhooks[webhook] = changed
+            self.append_events(events, by=by)
             return changed
 
-    def remove_webhook(self, webhook: str) -> bool:
-        """Remove a webhook and its dead letters; say whether it was there."""
+    def remove_webhook(
+        self, webhook: str, events: Sequence[Event] = (), *, by: Actor | None = None
+    ) -> bool:
+        """Remove a webhook and its dead letters, and write *events*; say whether it was there."""
         with self._lock:
             for letter in [item for item in self._letters.values() if item.webhook_id == webhook]:
                 del self._letters[letter.id]
-            return self._webhooks.pop(webhook, None) is not None
+            if self._webhooks.pop(webhook, None) is None:
+                return False
+            self.append_events(events, by=by)
+            return True
 
     def bury(self, webhook: str, event: int, *, tries: int, error: str, now: float) -> bool:
         """Put *event* on the dead letters of *webhook* and pass it over, in one transaction."""
@@ -140,6 +161,8 @@ class MemoryOutbox:
 
     def _readable(self, item: Event, by: Readable) -> bool:
         if item.run is not None and item.run == by.run:
+            return True
+        if by.types and type_matches(by.types, item.type):
             return True
         if item.project is not None:
             return item.project in by.projects

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from physicsrunner.store.rows import Actor
 from physicsrunner.wire.live import Event
 
 SCAN: Final = 20_000  #: ids that one filtered call looks at
@@ -31,6 +32,7 @@ class Readable:
     projects: frozenset[str] = frozenset()
     creator: str | None = None  #: of runs of no project
     run: str | None = None  #: that run alone
+    types: tuple[str, ...] = ()  #: what fits these patterns, of whatever project
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,10 @@ class OutboxStore(Protocol):
         """Keep that *consumer* needs nothing up to *event* any more."""
         ...
 
-    def add_webhook(self, row: WebhookRow) -> None:
-        """Keep a new webhook."""
+    def add_webhook(
+        self, row: WebhookRow, events: Sequence[Event] = (), *, by: Actor | None = None
+    ) -> None:
+        """Keep a new webhook, and write *events*."""
         ...
 
     def webhook(self, webhook: str) -> WebhookRow | None:
@@ -118,12 +122,25 @@ class OutboxStore(Protocol):
         """Return all webhooks, the oldest first."""
         ...
 
-    def change_webhook(self, webhook: str, fields: Mapping[str, Any]) -> WebhookRow | None:
-        """Set *fields* of `WebhookRow`; return it as it is then, None if it is gone."""
+    def change_webhook(
+        self,
+        webhook: str,
+        fields: Mapping[str, Any],
+        events: Sequence[Event] = (),
+        *,
+        by: Actor | None = None,
+    ) -> WebhookRow | None:
+        """
+        Set *fields* of `WebhookRow` and write *events*; return it as it is then.
+
+        None if it is gone: then nothing is written.
+        """
         ...
 
-    def remove_webhook(self, webhook: str) -> bool:
-        """Remove a webhook and its dead letters; say whether it was there."""
+    def remove_webhook(
+        self, webhook: str, events: Sequence[Event] = (), *, by: Actor | None = None
+    ) -> bool:
+        """Remove a webhook and its dead letters, and write *events*; say whether it was there."""
         ...
 
     def bury(self, webhook: str, event: int, *, tries: int, error: str, now: float) -> bool:

@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or
 
 from physicsrunner.store import schema
 from physicsrunner.store.outbox import SCAN, DeadLetter, EventFilter, Page, Readable, WebhookRow
-from physicsrunner.store.sql_events import SqlEvents
+from physicsrunner.store.rows import Actor
+from physicsrunner.store.sql_events import SqlEvents, Transaction
 from physicsrunner.wire.live import Event
 
 _EVENTS: Final = schema.events.c
@@ -60,19 +61,31 @@ class SqlOutbox(SqlEvents):
     def set_cursor(self, consumer: str, event: int, now: float) -> None:
         """Keep that *consumer* needs nothing up to *event* any more."""
         values = {"cursor": event, "updated_at": now}
-        changed = update(schema.consumers).where(_CONSUMERS.name == consumer)
-        with self._db.write() as connection:
-            known = connection.scalar(select(_CONSUMERS.cursor).where(_CONSUMERS.name == consumer))
+        mine = _CONSUMERS.name == consumer
+
+        def work(transaction: Transaction) -> None:
+            connection = transaction.connection
+            known = connection.scalar(select(_CONSUMERS.cursor).where(mine))
             if known is None:
                 connection.execute(insert(schema.consumers), {"name": consumer, **values})
             elif known < event:
-                connection.execute(changed.where(_CONSUMERS.cursor < event), values)
+                connection.execute(update(schema.consumers).where(mine), values)
 
-    def add_webhook(self, row: WebhookRow) -> None:
-        """Keep a new webhook."""
+        self._write(work)
+
+    def add_webhook(
+        self, row: WebhookRow, events: Sequence[Event] = (), *, by: Actor | None = None
+    ) -> None:
+        """Keep a new webhook, and write *events*."""
         values = {name: getattr(row, name) for name in _WEBHOOK_FIELDS}
-        with self._db.write() as connection:
-            connection.execute(insert(schema.webhooks), {**values, "types": list(row.types)})
+
+        def work(transaction: Transaction) -> None:
+            transaction.connection.execute(
+                insert(schema.webhooks), {**values, "types": list(row.types)}
+            )
+            transaction.write_events(events)
+
+        self._write(work, by)
 
     def webhook(self, webhook: str) -> WebhookRow | None:
         """Return the webhook of that id; None if there is none."""
@@ -83,42 +96,63 @@ class SqlOutbox(SqlEvents):
         """Return all webhooks, the oldest first."""
         query = select(schema.webhooks).order_by(_WEBHOOKS.created_at, _WEBHOOKS.id)
         with self._db.read() as connection:
-            return [WebhookRow(**row._mapping) for row in connection.execute(query)]
+            return [WebhookRow(**row) for row in connection.execute(query).mappings()]
 
-    def change_webhook(self, webhook: str, fields: Mapping[str, Any]) -> WebhookRow | None:
-        """Set *fields* of `WebhookRow`; return it as it is then, None if it is gone."""
-        values = dict(fields)
-        with self._db.write() as connection:
-            known = _webhook(connection, webhook)
+    def change_webhook(
+        self,
+        webhook: str,
+        fields: Mapping[str, Any],
+        events: Sequence[Event] = (),
+        *,
+        by: Actor | None = None,
+    ) -> WebhookRow | None:
+        """Set *fields* of `WebhookRow` and write *events*; return it as it is then."""
+
+        def work(transaction: Transaction) -> WebhookRow | None:
+            known = _webhook(transaction.connection, webhook)
             if known is None:
                 return None
+            values = dict(fields)
             if "cursor" in values:
                 values["cursor"] = max(known.cursor, values["cursor"])
-            connection.execute(
-                update(schema.webhooks).where(_WEBHOOKS.id == webhook), values or {"id": webhook}
-            )
-            return _webhook(connection, webhook)
+            if values:
+                mine = update(schema.webhooks).where(_WEBHOOKS.id == webhook)
+                transaction.connection.execute(mine, values)
+            transaction.write_events(events)
+            return _webhook(transaction.connection, webhook)
 
-    def remove_webhook(self, webhook: str) -> bool:
-        """Remove a webhook and its dead letters; say whether it was there."""
-        with self._db.write() as connection:
-            connection.execute(delete(schema.dead_letters).where(_LETTERS.webhook_id == webhook))
-            done = connection.execute(delete(schema.webhooks).where(_WEBHOOKS.id == webhook))
-            return done.rowcount > 0
+        return self._write(work, by)
+
+    def remove_webhook(
+        self, webhook: str, events: Sequence[Event] = (), *, by: Actor | None = None
+    ) -> bool:
+        """Remove a webhook and its dead letters, and write *events*; say whether it was there."""
+        letters = delete(schema.dead_letters).where(_LETTERS.webhook_id == webhook)
+        row = delete(schema.webhooks).where(_WEBHOOKS.id == webhook)
+
+        def work(transaction: Transaction) -> bool:
+            transaction.connection.execute(letters)
+            if not transaction.connection.execute(row).rowcount:
+                return False
+            transaction.write_events(events)
+            return True
+
+        return self._write(work, by)
 
     def bury(self, webhook: str, event: int, *, tries: int, error: str, now: float) -> bool:
         """Put *event* on the dead letters of *webhook* and pass it over, in one transaction."""
         passed = {"cursor": event, "failures": 0, "next_try_at": None, "last_error": error}
         letter = {"webhook_id": webhook, "event_id": event, "tries": tries}
-        with self._db.write() as connection:
-            done = connection.execute(
-                update(schema.webhooks).where(_WEBHOOKS.id == webhook, _WEBHOOKS.cursor < event),
-                passed,
-            )
-            if not done.rowcount:
+        behind = and_(_WEBHOOKS.id == webhook, _WEBHOOKS.cursor < event)
+
+        def work(transaction: Transaction) -> bool:
+            connection = transaction.connection
+            if not connection.execute(update(schema.webhooks).where(behind), passed).rowcount:
                 return False
             connection.execute(insert(schema.dead_letters), {**letter, "error": error, "time": now})
             return True
+
+        return self._write(work)
 
     def dead_letters(self, webhook: str, after: int = 0, limit: int = 100) -> list[DeadLetter]:
         """Return the dead letters of *webhook* behind the id *after*, the oldest first."""
@@ -129,26 +163,24 @@ class SqlOutbox(SqlEvents):
             .limit(limit)
         )
         with self._db.read() as connection:
-            return [DeadLetter(**row._mapping) for row in connection.execute(query)]
+            return [DeadLetter(**row) for row in connection.execute(query).mappings()]
 
     def change_dead_letter(self, letter: int, *, tries: int, error: str, now: float) -> None:
         """Keep that a dead letter was tried again in vain."""
-        with self._db.write() as connection:
-            connection.execute(
-                update(schema.dead_letters).where(_LETTERS.id == letter),
-                {"tries": tries, "error": error, "time": now},
-            )
+        changed = update(schema.dead_letters).where(_LETTERS.id == letter)
+        values = {"tries": tries, "error": error, "time": now}
+        self._write(lambda transaction: transaction.connection.execute(changed, values).close())
 
     def remove_dead_letter(self, letter: int) -> bool:
         """Forget a dead letter; say whether it was there."""
-        with self._db.write() as connection:
-            done = connection.execute(delete(schema.dead_letters).where(_LETTERS.id == letter))
-            return done.rowcount > 0
+        gone = delete(schema.dead_letters).where(_LETTERS.id == letter)
+        return self._write(lambda transaction: transaction.connection.execute(gone).rowcount > 0)
 
 
 def _webhook(connection: Connection, webhook: str) -> WebhookRow | None:
-    row = connection.execute(select(schema.webhooks).where(_WEBHOOKS.id == webhook)).first()
-    return None if row is None else WebhookRow(**row._mapping)
+    query = select(schema.webhooks).where(_WEBHOOKS.id == webhook)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else WebhookRow(**row)
 
 
 def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
@@ -176,6 +208,8 @@ def _like(pattern: str) -> str:
 
 def _readable(by: Readable) -> ColumnElement[bool]:
     ways: list[ColumnElement[bool]] = [_EVENTS.project_id.in_(sorted(by.projects))]
+    if by.types:
+        ways.append(_types(by.types))
     if by.run is not None:
         ways.append(_EVENTS.run_id == by.run)
     if by.creator is not None:
