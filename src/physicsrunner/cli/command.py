@@ -14,7 +14,7 @@ import click
 
 from physicsrunner.cli.invocation import Invocation
 
-__all__ = ["Invocation", "make_command", "time_limit"]
+__all__ = ["Invocation", "make_command", "minutes", "time_limit"]
 
 P = ParamSpec("P")
 
@@ -22,11 +22,12 @@ P = ParamSpec("P")
 _LONGEST: Final = 52_560_000  # minutes: a hundred years
 
 
-def _minutes(
+def minutes(
     ctx: click.Context,  # noqa: ARG001 -- click's signature
     param: click.Parameter,  # noqa: ARG001
     value: float | None,
 ) -> float | None:
+    """Check an option that is a time in minutes."""
     if value is not None and not 0.0 < value <= _LONGEST:  # false for nan, too
         raise click.BadParameter(f"{value}; expected minutes: more than 0, at most {_LONGEST}")
     return value
@@ -34,7 +35,13 @@ def _minutes(
 
 #: The time limit of a run, as an option.
 time_limit = click.option(
-    "--timeout", type=float, metavar="MINUTES", callback=_minutes, help="Time limit of main.py."
+    "--timeout",
+    "--time-limit",
+    "timeout",
+    type=float,
+    metavar="MINUTES",
+    callback=minutes,
+    help="Time limit of main.py.",
 )
 
 

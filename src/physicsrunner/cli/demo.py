@@ -115,7 +115,7 @@ def _on_server(
         call.screen.note(f"run {document['number']} on {client.url}")
         document = follow_run(call, client, document)
         if not call.as_json:
-            show(call, document)
+            show(call, client, document)
         rows: list[Compared] = []
         if document["status"] == "completed":
             with tempfile.TemporaryDirectory(prefix="physicsrunner-") as folder:

@@ -33,6 +33,11 @@ _COLUMNS = (
 )
 @click.option("-n", "--name", help="Only runs with this in their name.")
 @click.option("--tag", help="Only runs with this tag.")
+@click.option("--project", help="Only runs of this project, by its id.")
+@click.option("--study", help="Only runs of this study, by its id.")
+@click.option("--model", help="Only runs of this model, by its id.")
+@click.option("--agent", help="Only runs that this agent has, or had last.")
+@click.option("--by", help="Only runs that this person created.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--offset", default=0, type=click.IntRange(0), help="Pass over so many.")
 @click.option(
@@ -46,6 +51,11 @@ def command(
     status: tuple[str, ...],
     name: str | None,
     tag: str | None,
+    project: str | None,
+    study: str | None,
+    model: str | None,
+    agent: str | None,
+    by: str | None,
     limit: int,
     offset: int,
     sort: str,
@@ -53,19 +63,33 @@ def command(
     """List the runs, the newest first."""
     with call.client() as client:
         answer = client.list(
-            status=list(status) or None, name=name, tag=tag, limit=limit, offset=offset, sort=sort
+            status=list(status) or None,
+            name=name,
+            tag=tag,
+            project_id=project,
+            study_id=study,
+            model_id=model,
+            agent=agent,
+            created_by=by,
+            limit=limit,
+            offset=offset,
+            sort=sort,
         )
     if call.as_json:
         call.screen.document(answer)
         return
     runs = answer["data"]
     if not runs:
-        call.screen.note("no runs; `physicsrunner submit ./case` makes one")
+        found = answer["total"] or any((status, name, tag, project, study, model, agent, by))
+        call.screen.note(
+            "no such runs" if found else "no runs; `physicsrunner submit ./case` makes one"
+        )
         return
     call.screen.table(_COLUMNS, [_row(run, time.time()) for run in runs])
     hidden = answer["total"] - offset - len(runs)
     if hidden > 0:
-        call.screen.note(f"{hidden} more; --limit and --offset show them")
+        least = "" if answer.get("total_is_exact", True) else "at least "
+        call.screen.note(f"{least}{hidden} more; --limit and --offset show them")
 
 
 def _row(run: dict[str, Any], now: float) -> list[str]:
@@ -91,9 +115,16 @@ def duration(run: dict[str, Any], now: float) -> float | None:
 
 def state_words(run: dict[str, Any]) -> str:
     """Return a run's state and what is to be known with it."""
-    words = str(run["status"])
-    if run.get("cancel_requested") and words not in ("cancelled", "completed", "failed", "timeout"):
-        words += ", stopping"
-    if run.get("unreachable"):
-        words += ", no contact"
-    return words
+    words = [str(run["status"])]
+    if words[0] not in ("cancelled", "completed", "failed", "timeout"):
+        asked = run.get("pause_requested", False) if words[0] in ("running", "paused") else None
+        told = {
+            "held": run.get("held"),
+            "stopping": run.get("cancel_requested"),
+            "pausing": asked and words[0] == "running",
+            "going on": asked is False and words[0] == "paused",
+            "silent": run.get("silent"),
+            "no contact": run.get("unreachable"),
+        }
+        words += [word for word, holds in told.items() if holds]
+    return ", ".join(words)

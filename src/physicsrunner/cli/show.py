@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from physicsrunner.cli.command import Invocation, make_command
 from physicsrunner.cli.list import duration, state_words
 from physicsrunner.cli.tables import Column, ago, number, seconds
+from physicsrunner.core.run import PRIORITIES
+
+if TYPE_CHECKING:
+    from physicsrunner.client.client import Client
+
+_USUAL: Final = (1, "cores")  # what a run needs that asks for nothing
 
 
 @make_command("show")
@@ -27,15 +33,17 @@ def command(call: Invocation, run: str, follow: bool) -> int:
             from physicsrunner.cli.follow import exit_code, follow_run
 
             document = follow_run(call, client, document)
-            show(call, document)
+            show(call, client, document)
             return exit_code(document)
-        show(call, document)
+        show(call, client, document)
         return 0
 
 
-def show(call: Invocation, run: dict[str, Any]) -> None:
-    """Write a run document for a person, or as JSON."""
+def show(call: Invocation, client: Client, run: dict[str, Any]) -> None:
+    """Write a run document for a person, or as JSON; with its attempts where it took several."""
     screen = call.screen
+    if run.get("attempt", 0) > 1:
+        run = {**run, "attempts": client.attempts(run["id"])}
     if call.as_json:
         screen.document(run)
         return
@@ -43,6 +51,7 @@ def show(call: Invocation, run: dict[str, Any]) -> None:
     progress = f"{run.get('progress_percent', 0):.0f} %"
     facts = [
         ("state", f"{state_words(run)}, {progress}"),
+        ("reason", run.get("reason") or ""),
         ("doing", run.get("label") or ""),
         ("error", run.get("error_message") or ""),
         ("exit code", "" if run.get("exit_code") is None else str(run["exit_code"])),
@@ -50,6 +59,7 @@ def show(call: Invocation, run: dict[str, Any]) -> None:
         ("took", seconds(duration(run, now))),
         ("left", seconds(run.get("eta_seconds"))),
         ("agent", f"{run['agent']}, attempt {run['attempt']}" if run.get("agent") else ""),
+        *_asked_for(run),
         ("tags", ", ".join(run.get("tags") or [])),
         ("id", run["id"]),
     ]
@@ -58,6 +68,7 @@ def show(call: Invocation, run: dict[str, Any]) -> None:
         [Column("", right=False), Column("", shrink=True)],
         [["  " + name, value] for name, value in facts if value],
     )
+    _attempt_table(call, run.get("attempts") or [], now)
     parameters = (run.get("parameters") or {}).get("inputs") or {}
     if parameters:
         screen.text()
@@ -67,6 +78,56 @@ def show(call: Invocation, run: dict[str, Any]) -> None:
     if results:
         screen.text()
         result_table(call, results, indent="  ")
+
+
+def _asked_for(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what was asked for beside the program, where it is not the usual."""
+    words = {number: word for word, number in PRIORITIES.items()}
+    usual = PRIORITIES["normal"]
+    needs = [
+        (run.get("cpu_cores", 1), "cores"),
+        (run.get("memory_gb", 0), "GB of memory"),
+        (run.get("gpu_count", 0), "GPUs"),
+        (run.get("storage_gb", 0), "GB of storage"),
+    ]
+    told = [f"{amount:g} {what}" for amount, what in needs if amount and (amount, what) != _USUAL]
+    policy = run.get("retry_policy") or {}
+    retries = policy.get("max_retries")
+    priority = run.get("priority", usual)
+    return [
+        ("priority", "" if priority == usual else words.get(priority, str(priority))),
+        ("needs", ", ".join([*told, *(run.get("labels") or [])])),
+        ("time limit", seconds(run.get("time_limit_s"))),
+        ("retries", f"{run.get('retry_count', 0)} of {retries}" if retries else ""),
+        ("project", run.get("project_id") or ""),
+        ("study", run.get("study_id") or ""),
+        ("repeats", f"run {run['retry_of']}" if run.get("retry_of") else ""),
+        ("pinned", "yes" if run.get("pinned") else ""),
+    ]
+
+
+def _attempt_table(call: Invocation, attempts: list[dict[str, Any]], now: float) -> None:
+    if not attempts:
+        return
+    rows = [
+        [
+            f"  {one['attempt']}",
+            one.get("agent", ""),
+            one.get("state", ""),
+            ago(one.get("leased_at"), now),
+            one.get("error_message") or one.get("error_code") or "",
+        ]
+        for one in attempts
+    ]
+    columns = [
+        Column("  ATTEMPT"),
+        Column("AGENT", shrink=True),
+        Column("STATE"),
+        Column("BEGAN"),
+        Column("ERROR", shrink=True),
+    ]
+    call.screen.text()
+    call.screen.table(columns, rows)
 
 
 def result_table(call: Invocation, results: list[dict[str, Any]], *, indent: str = "") -> None:

@@ -233,10 +233,11 @@ def _parameter(text: str) -> tuple[str, Any]:
     name = name.strip()
     if not equals or not name:
         raise UsageError(f"the parameter {text!r} is not NAME=VALUE")
-    return name, _scalar(value)
+    return name, scalar(value)
 
 
-def _scalar(text: str) -> Any:
+def scalar(text: str) -> Any:
+    """Return the value that a person means by *text*: a number, a word of JSON, or a text."""
     # Plainer than YAML 1.1, to which 1e-3 is a text, 010 is 8 and 12:30 is a number.
     word = text.strip()
     if word.lower() in _WORDS:
