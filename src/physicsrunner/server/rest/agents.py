@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer, message
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
 from physicsrunner.server.rest.documents import RUN_ID
+from physicsrunner.service.access import Identity
 from physicsrunner.wire import rest
 from physicsrunner.wire.messages import Enrolled, Enrollment, Heartbeat, HeartbeatAnswer
 
 router = APIRouter(tags=["agents"])
+
+Reader = Annotated[Identity, Allowed("agents:read")]
+Joining = Annotated[Identity, Allowed("agents:join")]
+Enroller = Annotated[Identity, Allowed("agents:enroll")]
+Beating = Annotated[Identity, Allowed("agents:heartbeat")]
+Drainer = Annotated[Identity, Allowed("agents:drain")]
+Resumer = Annotated[Identity, Allowed("agents:resume")]
+Remover = Annotated[Identity, Allowed("agents:remove")]
 
 _AGENT = f"{rest.AGENTS}/{{name}}"
 _TOKEN = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln"  # noqa: S105 - an example
@@ -55,7 +65,7 @@ class EnrollToken:
 @router.get(
     rest.AGENTS, summary="List agents", responses=gives({"data": [_SHAPE]}, {"data": [_EXAMPLE]})
 )
-async def list_agents(who: Caller, parts: Shared) -> Response:
+async def list_agents(who: Reader, parts: Shared) -> Response:
     """List the agents: state, resources, what they carry out, when they were last heard of."""
     return answer({"data": await to_thread.run_sync(parts.services.fleet.agents, who)})
 
@@ -66,7 +76,7 @@ async def list_agents(who: Caller, parts: Shared) -> Response:
     openapi_extra=takes(Enrollment, {"name": "node-7", "nonce": "b1946ac92492d234"}),
     responses=gives(Enrolled, {"name": "node-7", "token": _TOKEN}),
 )
-async def enroll(request: Request, who: Caller, parts: Shared) -> Response:
+async def enroll(request: Request, who: Joining, parts: Shared) -> Response:
     """
     Exchange a one-time token for the agent's own.
 
@@ -83,7 +93,7 @@ async def enroll(request: Request, who: Caller, parts: Shared) -> Response:
     openapi_extra=takes({"name": str, "lifetime_s": float}, {"name": "node-7"}, required=False),
     responses=gives({"token": str, "expires": float}, {"token": _TOKEN}, status=201),
 )
-async def enroll_token(request: Request, who: Caller, parts: Shared) -> Response:
+async def enroll_token(request: Request, who: Enroller, parts: Shared) -> Response:
     """Make a token by which one agent can enroll, once; without a name it may take any."""
     wanted = await message(request, EnrollToken)
     make = parts.services.fleet.enroll_token
@@ -92,7 +102,7 @@ async def enroll_token(request: Request, who: Caller, parts: Shared) -> Response
 
 
 @router.get(_AGENT, summary="Show an agent", responses=gives(_SHAPE, _EXAMPLE))
-async def show(name: str, who: Caller, parts: Shared) -> Response:
+async def show(name: str, who: Reader, parts: Shared) -> Response:
     """Show one agent, and the runs that it carries out."""
     return answer(await to_thread.run_sync(parts.services.fleet.agent, who, name))
 
@@ -114,7 +124,7 @@ async def show(name: str, who: Caller, parts: Shared) -> Response:
         },
     ),
 )
-async def heartbeat(request: Request, name: str, who: Caller, parts: Shared) -> Response:
+async def heartbeat(request: Request, name: str, who: Beating, parts: Shared) -> Response:
     """Keep all leases of an agent; the answer carries commands, fresh tokens and the rhythm."""
     beat = await message(request, Heartbeat)
     return answer(await to_thread.run_sync(parts.services.fleet.heartbeat, who, name, beat))
@@ -125,7 +135,7 @@ async def heartbeat(request: Request, name: str, who: Caller, parts: Shared) -> 
     summary="Give an agent no more work",
     responses=gives(_SHAPE, {**_EXAMPLE, "state": "draining"}),
 )
-async def drain(name: str, who: Caller, parts: Shared) -> Response:
+async def drain(name: str, who: Drainer, parts: Shared) -> Response:
     """Let it finish what it has; it is given nothing more until it is resumed."""
     return answer(await to_thread.run_sync(parts.services.fleet.drain, who, name, True))
 
@@ -133,7 +143,7 @@ async def drain(name: str, who: Caller, parts: Shared) -> Response:
 @router.post(
     f"{_AGENT}/resume", summary="Give an agent work again", responses=gives(_SHAPE, _EXAMPLE)
 )
-async def resume(name: str, who: Caller, parts: Shared) -> Response:
+async def resume(name: str, who: Resumer, parts: Shared) -> Response:
     """Give work again to an agent that was drained, or paused because runs failed on it."""
     return answer(await to_thread.run_sync(parts.services.fleet.resume, who, name))
 
@@ -143,7 +153,7 @@ async def resume(name: str, who: Caller, parts: Shared) -> Response:
     summary="Remove an agent",
     responses=gives({"name": str, "removed": bool}, {"name": "node-7", "removed": True}),
 )
-async def remove(name: str, who: Caller, parts: Shared) -> Response:
+async def remove(name: str, who: Remover, parts: Shared) -> Response:
     """Forget an agent and refuse its token. What it carries out becomes unreachable."""
     await to_thread.run_sync(parts.services.fleet.remove, who, name)
     return answer({"name": name, "removed": True})

@@ -12,11 +12,12 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import StreamingResponse
 
 from physicsrunner.errors import NotFound
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer
 from physicsrunner.server.downloads import archive, file_response
 from physicsrunner.server.openapi import gives, gives_bytes
 from physicsrunner.server.parts import Shared
+from physicsrunner.service.access import Identity
 from physicsrunner.wire import rest
 from physicsrunner.wire.messages import StoredFile
 
@@ -37,6 +38,8 @@ register_url_convertor("artifact", _FileName())
 
 router = APIRouter(tags=["files"])
 
+Reader = Annotated[Identity, Allowed("files:read")]
+
 _RUN: Final = f"{rest.SIMULATIONS}/{{run}}"
 _FILE: Final = f"{_RUN}/artifacts/{{path:artifact}}"
 _EXAMPLE: Final = {
@@ -53,14 +56,14 @@ Attempt = Annotated[int | None, Query(ge=1, description="Without it: the publish
     summary="List a run's files",
     responses=gives({"data": list[StoredFile]}, {"data": [_EXAMPLE]}),
 )
-async def list_files(run: str, who: Caller, parts: Shared, attempt: Attempt = None) -> Response:
+async def list_files(run: str, who: Reader, parts: Shared, attempt: Attempt = None) -> Response:
     """List the files with size and SHA-256; a file that is not sealed is still on its way."""
     found = await to_thread.run_sync(parts.services.files.list, who, run, attempt)
     return answer({"data": found})
 
 
 async def fetch(
-    request: Request, run: str, path: str, who: Caller, parts: Shared, attempt: Attempt = None
+    request: Request, run: str, path: str, who: Reader, parts: Shared, attempt: Attempt = None
 ) -> Response:
     """
     Fetch one file. Range, If-Range and If-None-Match work.
@@ -93,7 +96,7 @@ router.head(
     response_class=Response,
     responses=gives_bytes("application/zip"),
 )
-async def all_files(run: str, who: Caller, parts: Shared, attempt: Attempt = None) -> Response:
+async def all_files(run: str, who: Reader, parts: Shared, attempt: Attempt = None) -> Response:
     """Fetch a zip (ZIP64) that is written while it is read."""
 
     def find() -> Response:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from physicsrunner.core.run import NewStudy
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import message, parsed, plain_answer
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
@@ -18,6 +20,10 @@ from physicsrunner.wire import codec, rest
 from physicsrunner.wire.batch import BatchAnswer, BatchRequest, runs_of, study_of
 
 router = APIRouter(tags=["simulations"])
+
+Creator = Annotated[Identity, Allowed("runs:create")]
+StudyReader = Annotated[Identity, Allowed("studies:read")]
+StudyCreator = Annotated[Identity, Allowed("studies:create")]
 
 _STUDY_ID = "8d0fe1f5-4f0b-4f0e-8f4f-2f7f1a1b9c11"
 _STUDY = {
@@ -57,7 +63,7 @@ _SHAPE = {
         status=201,
     ),
 )
-async def create_many(request: Request, who: Caller, parts: Shared) -> Response:
+async def create_many(request: Request, who: Creator, parts: Shared) -> Response:
     """
     Queue at most 10,000 runs in one transaction: all of them or none.
 
@@ -90,7 +96,7 @@ def _create_many(services: Services, who: Identity, body: bytes) -> Response:
     summary="List studies",
     responses=gives({"data": [_SHAPE]}, {"data": [_STUDY]}),
 )
-async def list_studies(who: Caller, parts: Shared, project_id: str | None = None) -> Response:
+async def list_studies(who: StudyReader, parts: Shared, project_id: str | None = None) -> Response:
     """List the studies that the caller may see, the newest first, with how their runs stand."""
     found = await to_thread.run_sync(parts.services.studies.list, who, project_id)
     return plain_answer({"data": found})
@@ -104,7 +110,7 @@ async def list_studies(who: Caller, parts: Shared, project_id: str | None = None
     openapi_extra=takes(NewStudy, {"name": "re-sweep", "max_concurrent_runs": 8}),
     responses=gives(_SHAPE, _STUDY, status=201),
 )
-async def create_study(request: Request, who: Caller, parts: Shared) -> Response:
+async def create_study(request: Request, who: StudyCreator, parts: Shared) -> Response:
     """Make a study; runs join it by ``study_id``. ``id`` makes a repeat harmless."""
     wanted = await message(request, NewStudy)
     return plain_answer(await to_thread.run_sync(parts.services.studies.create, who, wanted), 201)
@@ -116,6 +122,6 @@ async def create_study(request: Request, who: Caller, parts: Shared) -> Response
     summary="Show a study",
     responses=gives(_SHAPE, _STUDY),
 )
-async def show_study(study: str, who: Caller, parts: Shared) -> Response:
+async def show_study(study: str, who: StudyReader, parts: Shared) -> Response:
     """Show a study with how many of its runs are in which state."""
     return plain_answer(await to_thread.run_sync(parts.services.studies.get, who, study))

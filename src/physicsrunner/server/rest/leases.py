@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer, message
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
+from physicsrunner.service.access import Identity
 from physicsrunner.wire import rest
 from physicsrunner.wire.messages import (
     LeaseGrant,
@@ -20,6 +23,10 @@ from physicsrunner.wire.messages import (
 )
 
 router = APIRouter(tags=["runners"])
+
+Acquirer = Annotated[Identity, Allowed("leases:acquire")]
+Renewer = Annotated[Identity, Allowed("leases:renew")]
+Reporter = Annotated[Identity, Allowed("reports:write")]
 
 _RUN = "0b0c8f4e-6f0a-4c39-a4f6-1a2f5a3c1d77"
 GRANT_EXAMPLE = {
@@ -52,7 +59,7 @@ GRANT_EXAMPLE = {
     ),
     responses=gives(list[LeaseGrant], [GRANT_EXAMPLE]),
 )
-async def acquire(request: Request, who: Caller, parts: Shared) -> Response:
+async def acquire(request: Request, who: Acquirer, parts: Shared) -> Response:
     """Lease at most ``max`` runs that fit; an empty list when there is no work."""
     wanted = await message(request, LeaseRequest)
     return answer(await to_thread.run_sync(parts.services.leases.acquire, who, wanted))
@@ -67,7 +74,7 @@ async def acquire(request: Request, who: Caller, parts: Shared) -> Response:
         [{"run": _RUN, "attempt": 1, "deadline": 1767225675.0, "renew_s": 15.0, "commands": []}],
     ),
 )
-async def renew(request: Request, who: Caller, parts: Shared) -> Response:
+async def renew(request: Request, who: Renewer, parts: Shared) -> Response:
     """Renew many leases; each is answered with its deadline, commands, a token where due."""
     wanted = await message(request, Renewals)
     return answer(await to_thread.run_sync(parts.services.leases.renew, who, wanted))
@@ -82,7 +89,7 @@ async def renew(request: Request, who: Caller, parts: Shared) -> Response:
     ),
     responses=gives(list[ReportAnswer], [{"run": _RUN, "attempt": 1, "state": "running"}]),
 )
-async def report(request: Request, who: Caller, parts: Shared) -> Response:
+async def report(request: Request, who: Reporter, parts: Shared) -> Response:
     """Take state, stage, progress and results of many attempts; one answer for each."""
     wanted = await message(request, Reports)
     return answer(await to_thread.run_sync(parts.services.leases.report, who, wanted.reports))

@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 
 from physicsrunner.core.state import TERMINAL
 from physicsrunner.errors import NotFound
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer
 from physicsrunner.server.openapi import gives, gives_bytes
 from physicsrunner.server.parts import Parts, Shared
@@ -23,6 +23,8 @@ from physicsrunner.service.access import Identity
 from physicsrunner.wire import rest
 
 router = APIRouter(tags=["files"])
+
+Reader = Annotated[Identity, Allowed("files:read")]
 
 _RUN: Final = f"{rest.SIMULATIONS}/{{run}}"
 MAIN_LOG: Final = "logs/main.log"
@@ -40,7 +42,7 @@ LOOK_AGAIN_S: Final = 15.0
 )
 async def logs(
     run: str,
-    who: Caller,
+    who: Reader,
     parts: Shared,
     path: Annotated[str, Query(description="A file below logs/")] = MAIN_LOG,
     offset: Annotated[int, Query(ge=0, description="In bytes")] = 0,
@@ -73,7 +75,7 @@ async def logs(
 )
 async def series(
     run: str,
-    who: Caller,
+    who: Reader,
     parts: Shared,
     after_line: Annotated[int, Query(ge=0, le=1 << 53)] = 0,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000,

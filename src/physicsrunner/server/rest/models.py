@@ -7,14 +7,18 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer, stored
 from physicsrunner.server.downloads import file_response
 from physicsrunner.server.openapi import gives, gives_bytes, takes
 from physicsrunner.server.parts import Shared
+from physicsrunner.service.access import Identity
 from physicsrunner.wire import rest
 
 router = APIRouter(tags=["models"])
+
+Creator = Annotated[Identity, Allowed("models:create")]
+Reader = Annotated[Identity, Allowed("models:read")]
 
 _MODEL = {
     "id": "5c1f2e0a-7f0e-4a4e-9a53-3a1f5b0c2d11",
@@ -42,7 +46,7 @@ _SHAPE = {
     responses=gives(_SHAPE, _MODEL, status=201),
 )
 async def add(
-    request: Request, who: Caller, parts: Shared, name: Annotated[str | None, Query()] = None
+    request: Request, who: Creator, parts: Shared, name: Annotated[str | None, Query()] = None
 ) -> Response:
     """
     Store the zip that is the body; main.py lies at its top.
@@ -59,7 +63,7 @@ async def add(
 @router.get(
     rest.MODELS, summary="List models", responses=gives({"data": list[object]}, {"data": [_MODEL]})
 )
-async def list_models(who: Caller, parts: Shared) -> Response:
+async def list_models(who: Reader, parts: Shared) -> Response:
     """List the models, the newest version of each first."""
     return answer({"data": await to_thread.run_sync(parts.services.models.list, who)})
 
@@ -71,7 +75,7 @@ async def list_models(who: Caller, parts: Shared) -> Response:
     responses=gives_bytes("application/zip"),
 )
 async def bundle(
-    request: Request, model: str, version: str, who: Caller, parts: Shared
+    request: Request, model: str, version: str, who: Reader, parts: Shared
 ) -> Response:
     """Fetch the zip; ranges work."""
 

@@ -9,13 +9,21 @@ from fastapi import APIRouter, Query, Request, Response
 
 from physicsrunner.core.run import RunRecord, RunSummary
 from physicsrunner.errors import InvalidRequest
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import json_of, plain_answer
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
 from physicsrunner.server.rest.documents import RUN, RUN_ID, SUMMARY, document
+from physicsrunner.service.access import Identity
 
 router = APIRouter(tags=["simulations"])
+
+Canceller = Annotated[Identity, Allowed("runs:cancel")]
+Pauser = Annotated[Identity, Allowed("runs:pause")]
+Resumer = Annotated[Identity, Allowed("runs:resume")]
+Retrier = Annotated[Identity, Allowed("runs:retry")]
+Pinner = Annotated[Identity, Allowed("runs:pin")]
+Deleter = Annotated[Identity, Allowed("runs:delete")]
 
 _SHAPE = {
     "id": str,
@@ -52,7 +60,7 @@ def _stand(run: RunSummary) -> Response:
 async def cancel(
     request: Request,
     run: str,
-    who: Caller,
+    who: Canceller,
     parts: Shared,
     force: Annotated[bool, Query(description="Also in the body")] = False,
 ) -> Response:
@@ -76,7 +84,7 @@ async def _forced(request: Request) -> bool:
 
 
 @router.post(f"{RUN}/pause", summary="Pause a run", responses=gives(_SHAPE, _EXAMPLE))
-async def pause(run: str, who: Caller, parts: Shared) -> Response:
+async def pause(run: str, who: Pauser, parts: Shared) -> Response:
     """
     Hold a waiting run (``held``), or stop a running program where it is (``pause_requested``).
 
@@ -86,7 +94,7 @@ async def pause(run: str, who: Caller, parts: Shared) -> Response:
 
 
 @router.post(f"{RUN}/resume", summary="Let a run go on", responses=gives(_SHAPE, _EXAMPLE))
-async def resume(run: str, who: Caller, parts: Shared) -> Response:
+async def resume(run: str, who: Resumer, parts: Shared) -> Response:
     """Let a held run be handed out again, or a paused program go on where it was."""
     return _stand(await to_thread.run_sync(parts.services.runs.resume, who, run))
 
@@ -97,7 +105,7 @@ async def resume(run: str, who: Caller, parts: Shared) -> Response:
     summary="Run it again",
     responses=gives(RunRecord, {**SUMMARY, "status": "queued", "retry_of": RUN_ID}, status=201),
 )
-async def retry(run: str, who: Caller, parts: Shared) -> Response:
+async def retry(run: str, who: Retrier, parts: Shared) -> Response:
     """Queue a new run with all that an ended one was given; its ``retry_of`` names that one."""
     again = await to_thread.run_sync(parts.services.runs.retry, who, run)
     return plain_answer(document(again), 201)
@@ -106,13 +114,13 @@ async def retry(run: str, who: Caller, parts: Shared) -> Response:
 @router.post(
     f"{RUN}/pin", summary="Keep a run", responses=gives(_SHAPE, {**_EXAMPLE, "pinned": True})
 )
-async def pin(run: str, who: Caller, parts: Shared) -> Response:
+async def pin(run: str, who: Pinner, parts: Shared) -> Response:
     """Keep a run and its files for ever: neither a person nor the retention deletes it."""
     return _stand(await to_thread.run_sync(parts.services.runs.pin, who, run, True))
 
 
 @router.post(f"{RUN}/unpin", summary="Keep a run no longer", responses=gives(_SHAPE, _EXAMPLE))
-async def unpin(run: str, who: Caller, parts: Shared) -> Response:
+async def unpin(run: str, who: Pinner, parts: Shared) -> Response:
     """Let a run be deleted again."""
     return _stand(await to_thread.run_sync(parts.services.runs.pin, who, run, False))
 
@@ -122,7 +130,7 @@ async def unpin(run: str, who: Caller, parts: Shared) -> Response:
     summary="Delete a run",
     responses=gives({"id": str, "deleted": bool}, {"id": RUN_ID, "deleted": True}),
 )
-async def delete(run: str, who: Caller, parts: Shared) -> Response:
+async def delete(run: str, who: Deleter, parts: Shared) -> Response:
     """
     Delete a run that has ended, with its files and its events.
 

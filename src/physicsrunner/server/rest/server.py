@@ -11,6 +11,7 @@ from starlette.responses import FileResponse
 
 import physicsrunner
 from physicsrunner.errors import NotAllowed, NotFound
+from physicsrunner.server.auth import open_route
 from physicsrunner.server.bodies import answer
 from physicsrunner.server.openapi import gives, gives_bytes
 from physicsrunner.server.parts import Shared
@@ -31,6 +32,7 @@ _ASSETS: Final = {
     "/health",
     summary="Is it up",
     responses=gives({"status": str, "version": str}, {"status": "ok", "version": "0.1.0"}),
+    dependencies=[open_route("whoever watches over the server asks whether it is up")],
 )
 async def health(parts: Shared) -> Response:
     """Answer 200 while the server takes requests; open to everybody."""
@@ -43,6 +45,7 @@ async def health(parts: Shared) -> Response:
     summary="Counters for Prometheus",
     response_class=Response,
     responses=gives_bytes("text/plain", "Prometheus text format"),
+    dependencies=[open_route("answered to callers on the server's own machine alone")],
 )
 async def metrics(request: Request, parts: Shared) -> Response:
     """Answer to callers on this machine alone."""
@@ -54,7 +57,10 @@ async def metrics(request: Request, parts: Shared) -> Response:
     return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/docs", include_in_schema=False)
+_DESCRIPTION: Final = open_route("it describes the API, and shows nothing of what is stored")
+
+
+@router.get("/docs", include_in_schema=False, dependencies=[_DESCRIPTION])
 async def docs(request: Request) -> Response:
     """Show the description with Swagger UI."""
     return get_swagger_ui_html(
@@ -67,7 +73,7 @@ async def docs(request: Request) -> Response:
     )
 
 
-@router.get("/docs/{name}", include_in_schema=False)
+@router.get("/docs/{name}", include_in_schema=False, dependencies=[_DESCRIPTION])
 async def docs_asset(name: str) -> Response:
     """Serve a part of Swagger UI."""
     media = _ASSETS.get(name)

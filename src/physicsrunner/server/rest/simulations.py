@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from physicsrunner.core.run import NewRun, RunFilter, RunRecord, RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import InvalidRequest, NotFound
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer, json_of, plain_answer
 from physicsrunner.server.openapi import also, gives, takes
 from physicsrunner.server.parts import Shared
@@ -23,6 +23,10 @@ from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import Result
 
 router = APIRouter(tags=["simulations"])
+
+Creator = Annotated[Identity, Allowed("runs:create")]
+Reader = Annotated[Identity, Allowed("runs:read")]
+EventReader = Annotated[Identity, Allowed("events:read")]
 
 _STATUS = (
     "id",
@@ -76,7 +80,7 @@ _ATTEMPT = {
     openapi_extra=takes(NewRun, REQUEST),
     responses=gives(RunRecord, {**SUMMARY, "status": "queued"}, status=201),
 )
-async def create(request: Request, who: Caller, parts: Shared) -> Response:
+async def create(request: Request, who: Creator, parts: Shared) -> Response:
     """
     Queue a run. ``id`` (a UUIDv4 of the caller's) makes a repeat harmless: it answers 200.
 
@@ -140,7 +144,7 @@ def _states(words: list[str]) -> list[RunState]:
     ),
 )
 async def list_runs(
-    who: Caller,
+    who: Reader,
     parts: Shared,
     status: Annotated[list[str] | None, Query(description="One or more states")] = None,
     project_id: str | None = None,
@@ -182,7 +186,7 @@ async def list_runs(
 
 
 @router.get(RUN, summary="Show a run", responses=gives(also(RunRecord, reason=str), SHOWN))
-async def show(run: str, who: Caller, parts: Shared) -> Response:
+async def show(run: str, who: Reader, parts: Shared) -> Response:
     """
     Show a run by its id or its number; ``reason`` says in words why it is where it is.
 
@@ -204,7 +208,7 @@ async def show(run: str, who: Caller, parts: Shared) -> Response:
         {name: SHOWN[name] for name in _STATUS if name in SHOWN},
     ),
 )
-async def status(run: str, who: Caller, parts: Shared) -> Response:
+async def status(run: str, who: Reader, parts: Shared) -> Response:
     """Show state, stage, progress, agent, error and the reason, without the heavy parts."""
 
     def find() -> Response:
@@ -222,7 +226,7 @@ async def status(run: str, who: Caller, parts: Shared) -> Response:
         {name: SUMMARY[name] for name in _PROGRESS if name in SUMMARY},
     ),
 )
-async def progress(run: str, who: Caller, parts: Shared) -> Response:
+async def progress(run: str, who: Reader, parts: Shared) -> Response:
     """Show percent of the whole run, what it does now, and the seconds left where known."""
     found = await to_thread.run_sync(parts.services.runs.get, who, run)
     return _some(document(found), _PROGRESS)
@@ -240,7 +244,7 @@ def _some(found: dict[str, Any], names: tuple[str, ...]) -> Response:
         {"data": [{"name": "t_max", "value": 273.15, "type": "scalar", "unit": "K"}]},
     ),
 )
-async def results(run: str, who: Caller, parts: Shared) -> Response:
+async def results(run: str, who: Reader, parts: Shared) -> Response:
     """List the named values that main.py left, with their types and units."""
     return answer({"data": await to_thread.run_sync(parts.services.runs.results, who, run)})
 
@@ -253,7 +257,7 @@ async def results(run: str, who: Caller, parts: Shared) -> Response:
         {"data": [_ATTEMPT]},
     ),
 )
-async def attempts(run: str, who: Caller, parts: Shared) -> Response:
+async def attempts(run: str, who: Reader, parts: Shared) -> Response:
     """List who tried to carry the run out, when, and how each try ended; the first one first."""
 
     def find() -> list[dict[str, Any]]:
@@ -273,7 +277,7 @@ async def attempts(run: str, who: Caller, parts: Shared) -> Response:
 )
 async def events_of_run(
     run: str,
-    who: Caller,
+    who: EventReader,
     parts: Shared,
     after: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,

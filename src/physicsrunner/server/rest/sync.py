@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer
 from physicsrunner.server.decoding import decoder
 from physicsrunner.server.intake import Intake
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
 from physicsrunner.server.pump import take_in
+from physicsrunner.service.access import Identity
 from physicsrunner.wire import rest
 from physicsrunner.wire.messages import SyncResult
 
 router = APIRouter(tags=["runners"])
+
+Writer = Annotated[Identity, Allowed("files:write")]
 
 
 @router.post(
@@ -27,7 +30,7 @@ router = APIRouter(tags=["runners"])
         {"results": list[SyncResult]}, {"results": [{"offset": 1024, "sealed": False}]}
     ),
 )
-async def sync(request: Request, who: Caller, parts: Shared) -> Response:
+async def sync(request: Request, who: Writer, parts: Shared) -> Response:
     """
     Take a frame: u64 big-endian length, a JSON manifest, then the operations' bytes in order.
 

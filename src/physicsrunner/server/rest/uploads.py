@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from physicsrunner.errors import DigestMismatch, InvalidRequest
-from physicsrunner.server.auth import Caller
+from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer, stored
 from physicsrunner.server.downloads import file_response
 from physicsrunner.server.openapi import gives, gives_bytes, takes
 from physicsrunner.server.parts import Shared
+from physicsrunner.service.access import Identity
 from physicsrunner.wire import rest
 
 router = APIRouter(tags=["files"])
+
+Creator = Annotated[Identity, Allowed("inputs:create")]
+Reader = Annotated[Identity, Allowed("inputs:read")]
 
 _PATH = f"{rest.UPLOADS}/{{sha256}}"
 _EXAMPLE = {"sha256": "ab12" + "0" * 60, "size": 1048576}
@@ -33,7 +38,7 @@ def _checked(sha256: str) -> str:
     openapi_extra=takes(bytes, media="application/octet-stream"),
     responses=gives({"sha256": str, "size": int}, _EXAMPLE),
 )
-async def put(request: Request, sha256: str, who: Caller, parts: Shared) -> Response:
+async def put(request: Request, sha256: str, who: Creator, parts: Shared) -> Response:
     """Store the body, whose SHA-256 the address names. Sending it again is success."""
     _checked(sha256)
     with parts.bodies.one():
@@ -46,7 +51,7 @@ async def put(request: Request, sha256: str, who: Caller, parts: Shared) -> Resp
             return answer({"sha256": sha256, "size": body.size})
 
 
-async def get(request: Request, sha256: str, who: Caller, parts: Shared) -> Response:
+async def get(request: Request, sha256: str, who: Reader, parts: Shared) -> Response:
     """Fetch an input (GET), or ask whether it is there (HEAD). Ranges work."""
     _checked(sha256)
 
