@@ -60,7 +60,7 @@ SLOTS = click.option(
     "--work",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the work folders.",
+    help="Folder of the work folders; default: agent/ in the data folder.",
 )
 @click.option(
     "--cache",
@@ -79,7 +79,7 @@ SLOTS = click.option(
     help="At SIGTERM: let runs finish, or stop them and give them to other agents.",
 )
 @click.option("--systemd-unit", is_flag=True, help="Print a systemd unit for this, and end.")
-def command(call: Invocation, systemd_unit: bool, on_term: str, **given: Any) -> None:
+def command(call: Invocation, /, systemd_unit: bool, on_term: str, **given: Any) -> None:
     """
     Carry out runs of a server on this machine, many at once.
 
@@ -87,11 +87,11 @@ def command(call: Invocation, systemd_unit: bool, on_term: str, **given: Any) ->
     in its work folder. SIGTERM or Ctrl-C drains: no new work, then the end. A second one ends it
     at once; programs run on, and the next start takes them up again.
     """
-    given["work"] = (given["work"] or call.settings.work).expanduser().absolute()
-    given["cache"] = given["cache"] or call.settings.cache
+    given["work"] = (given["work"] or call.settings.data / "agent").expanduser().absolute()
     if systemd_unit:
         _print_unit(call, on_term, given)
         return
+    given["cache"] = given["cache"] or call.settings.cache
     given.update(_tokens(call, given))
     _serve(call, on_term, given)
 

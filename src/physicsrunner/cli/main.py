@@ -53,6 +53,8 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "Serve": {
             "up": "Start a server and an agent on this machine.",
             "server": "Start the server alone.",
+            "agent": "Carry out runs of a server on this machine.",
+            "agents": "List the agents; enroll, drain, resume, remove one.",
             "login": "Keep the token of a server.",
         },
     }

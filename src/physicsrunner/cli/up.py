@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +15,8 @@ from typing import Any
 
 import click
 
+from physicsrunner.agent.enroll import KEPT
+from physicsrunner.cli.agent import SLOTS
 from physicsrunner.cli.command import Invocation, make_command
 from physicsrunner.cli.server import (
     DATA,
@@ -26,8 +30,10 @@ from physicsrunner.cli.server import (
     serving,
     stopped_by_signals,
 )
-from physicsrunner.client.trust import ca_bundle, use
+from physicsrunner.client.client import Client
+from physicsrunner.client.trust import add
 from physicsrunner.config import remember
+from physicsrunner.errors import AgentRefused, PhysicsRunnerError
 
 _POLL_S = 2.0  # the server is next door
 _END_S = 10.0
@@ -45,6 +51,7 @@ _END_S = 10.0
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the agent's work folders; default: DATA/work.",
 )
+@SLOTS
 @click.option("--no-login", is_flag=True, help="Do not keep the admin's token in your settings.")
 def command(
     call: Invocation,
@@ -54,10 +61,11 @@ def command(
     tls_cert: Path | None,
     tls_key: Path | None,
     work: Path | None,
+    slots: int | None,
     no_login: bool,
 ) -> None:
     """
-    Start a server and an agent that carries out one run at a time.
+    Start a server and an agent that carries out runs on this machine.
 
     Ctrl-C or SIGTERM ends both. A program that runs is not killed by that: it writes on, and the
     next `physicsrunner up` takes it up again. `physicsrunner cancel` stops a run.
@@ -66,6 +74,7 @@ def command(
     log_to_stderr(debug=call.debug)
     place = place_of(call, data, listen, port, tls_cert, tls_key)
     settings: dict[str, Any] = {
+        "slots": slots,
         "work": str((work or place.data / "work").expanduser().absolute()),
         "cache": str(call.settings.cache),
         "poll_s": _POLL_S,
@@ -73,38 +82,39 @@ def command(
     begin = threading.Event()
 
     def listening(url: str) -> None:
-        token = (place.data / "admin.token").read_text(encoding="utf-8").strip()
-        settings.update(server=url, token=token)
+        settings.update(server=url)
         if not no_login:
-            remember(url, token)
+            remember(url, _admin(place.data))
         greet(call, url, place)
         begin.set()
 
     with (
         serve.ready(place, on_listening=listening) as server,
-        _agent(settings, begin),
+        _agent(settings, place.data, begin),
         stopped_by_signals(server.stop),
     ):
-        if ca_bundle() is None:
-            use(server.ca)  # the agent is our child: it trusts our own certificate
+        if server.ca:  # the agent is our child: it trusts our own certificate
+            add(server.ca, place.data / "trusted.pem")
         server.run()
     call.screen.note("server and agent have ended")
 
 
 @contextmanager
-def _agent(settings: dict[str, Any], begin: threading.Event) -> Iterator[None]:
+def _agent(settings: dict[str, Any], data: Path, begin: threading.Event) -> Iterator[None]:
     """Keep an agent process running from *begin* on; end it with the block."""
     ending = threading.Event()
     children: list[subprocess.Popen[str]] = []
 
     def keep() -> None:
         begin.wait()
+        known = (Path(settings["work"]) / KEPT).exists()
         while not ending.is_set():
-            child = _start(settings)
+            # Whom the server does not know, or knows no more (its data are new), is enrolled.
+            child = _start(settings if known else {**settings, **_one_time(settings, data)})
             children[:] = [child]
             if ending.is_set():
                 _end(child)
-            child.wait()
+            known = child.wait() != AgentRefused.exit_code
             ending.wait(1.0)  # one that ends unasked is started again, not in a tight loop
 
     keeper = threading.Thread(target=keep, name="agent", daemon=True)
@@ -117,6 +127,21 @@ def _agent(settings: dict[str, Any], begin: threading.Event) -> Iterator[None]:
         for child in children:
             _end(child)
         keeper.join(_END_S)
+
+
+def _admin(data: Path) -> str:
+    return (data / "admin.token").read_text(encoding="utf-8").strip()
+
+
+def _one_time(settings: dict[str, Any], data: Path) -> dict[str, str]:
+    """Return a token by which the agent enrolls; from then on it has one of its own."""
+    name = settings.get("name") or socket.gethostname()
+    try:
+        with Client(settings["server"], _admin(data)) as client:
+            return {"name": name, "enroll_token": str(client.enroll_token(name)["token"])}
+    except (PhysicsRunnerError, OSError) as error:
+        logging.getLogger(__name__).error("the agent cannot be enrolled: %s", error)
+        return {}
 
 
 def _start(settings: dict[str, Any]) -> subprocess.Popen[str]:
