@@ -29,6 +29,7 @@ from physicsrunner.service.models import ModelService
 from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.progress import ProgressBook
 from physicsrunner.service.runs import RunService
+from physicsrunner.service.studies import StudyService
 from physicsrunner.store.base import Store
 from physicsrunner.store.blobs import FolderBlobs
 from physicsrunner.store.memory import MemoryStore
@@ -48,6 +49,7 @@ class Services:
     runs: RunService
     leases: LeaseService
     files: FileService
+    studies: StudyService
     feed: Feed
     data: Path  #: the data folder
     scratch: Path  #: for uploads on their way; on the same file system as what they become
@@ -132,6 +134,19 @@ def build(
         now=now,
         terms=terms,
     )
+    studies = StudyService(store, access, now=now)
     return Services(
-        access, models, runs, leases, files, feed, data, scratch, terms, options, store, pool
+        access,
+        models,
+        runs,
+        leases,
+        files,
+        studies,
+        feed,
+        data,
+        scratch,
+        terms,
+        options,
+        store,
+        pool,
     )

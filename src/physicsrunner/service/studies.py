@@ -1,0 +1,99 @@
+"""
+Studies: runs that belong together, and how many of them may run at once.
+
+Promises: a study's id is its idempotency key; what the caller may not read is not there for them;
+how its runs stand comes from counters, however many runs it has.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from physicsrunner.core.run import NewStudy
+from physicsrunner.errors import InvalidRequest, NotAllowed, NotFound
+from physicsrunner.service import asked
+from physicsrunner.service.access import AccessService, Identity
+from physicsrunner.service.names import title_of
+from physicsrunner.store.base import Store, StudyRow
+
+Documents = list[dict[str, Any]]  # inside the class, `list` is the method
+
+
+class StudyService:
+    """What people ask of studies. Thread-safe."""
+
+    def __init__(self, store: Store, access: AccessService, *, now: Callable[[], float]) -> None:
+        self._store = store
+        self._access = access
+        self._now = now
+
+    def create(self, identity: Identity, wanted: NewStudy) -> dict[str, Any]:
+        """Make a study and return its document; the same id again returns it as it is."""
+        return self._document(self.kept(identity, wanted))
+
+    def kept(self, identity: Identity, wanted: NewStudy) -> StudyRow:
+        """
+        Return the study of that id, made where there is none.
+
+        Raises
+        ------
+        NotAllowed
+            If the caller may not make one in its project, or it is another person's.
+        """
+        self._access.require_in(identity, "studies:create", wanted.project_id)
+        limit = wanted.max_concurrent_runs
+        if limit is not None and limit < 1:
+            raise InvalidRequest(f"max_concurrent_runs {limit}: it is 1 or more")
+        row = StudyRow(
+            id=str(uuid.uuid4()) if wanted.id is None else asked.run_id(wanted.id),
+            name=title_of(wanted.name),
+            created_by=identity.subject,
+            created_at=self._now(),
+            project_id=wanted.project_id,
+            max_concurrent_runs=limit,
+        )
+        found = self._store.add_study(row)
+        if (found.created_by, found.project_id) != (row.created_by, row.project_id):
+            raise NotAllowed(f"study {found.id} was created by somebody else")
+        return found
+
+    def joined(self, identity: Identity, study: str, project: str | None) -> StudyRow:
+        """Return the study that a new run of *project* joins, or raise."""
+        found = self._visible(identity, study)
+        if found.project_id != project:
+            raise InvalidRequest(f"study {study} is not in the project of the run")
+        if not self._access.may_see(identity, "studies:update", project, found.created_by):
+            raise NotAllowed(f"{identity} has no permission studies:update for study {study}")
+        return found
+
+    def get(self, identity: Identity, study: str) -> dict[str, Any]:
+        """Return a study's document, with how many of its runs are in which state."""
+        return self._document(self._visible(identity, study))
+
+    def list(self, identity: Identity, project: str | None = None) -> Documents:
+        """Return the studies (of one project) that the caller may read, the newest first."""
+        self._access.require(identity, "studies:read")
+        return [
+            self._document(row)
+            for row in self._store.studies(project)
+            if self._may_read(identity, row)
+        ]
+
+    def _visible(self, identity: Identity, study: str) -> StudyRow:
+        found = self._store.study(study)
+        if found is None or not self._may_read(identity, found):
+            raise NotFound(f"there is no study {study}")
+        return found
+
+    def _may_read(self, identity: Identity, row: StudyRow) -> bool:
+        return self._access.may_see(identity, "studies:read", row.project_id, row.created_by)
+
+    def _document(self, row: StudyRow) -> dict[str, Any]:
+        counts = self._store.counts("study", row.id)
+        return {
+            **{name: value for name, value in asdict(row).items() if value is not None},
+            "counts": {state.value: number for state, number in counts.items() if number},
+        }
