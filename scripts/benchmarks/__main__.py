@@ -9,9 +9,10 @@ says what it measures. It may import `tests.support` and the other modules of th
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
@@ -34,9 +35,20 @@ def run(argv: list[str]) -> int:
         for name, what in known.items():
             print(f"  {name:<14} {what}")
         return 0 if not argv or argv[0] in ("-h", "--help") else 2
-    sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-    status: int = importlib.import_module(argv[0]).main(argv[1:])
+    sys.path.insert(0, str(HERE.parent.parent))
+    sys.path.append(str(HERE))  # last: a benchmark may have the name of a module of Python's
+    status: int = _loaded(argv[0]).main(argv[1:])
     return status
+
+
+def _loaded(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":
