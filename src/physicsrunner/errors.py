@@ -174,6 +174,7 @@ class TooManyTries(PhysicsRunnerError):
     exit_code = 5
     retryable = True
     what_to_do = "Wait as long as the answer says, then try again."
+    retry_after: float | None = None  #: seconds
 
 
 class NotFound(PhysicsRunnerError):

@@ -3,7 +3,8 @@ Errors leave the server at one door, as problem+json (RFC 9457).
 
 Promises: every answer that is not a success has ``type, title, status, detail, code, retryable,
 what_to_do``; an unexpected error says nothing of its inside (it stands in the server's log, under
-the ``instance`` that the answer names); 503 carries Retry-After. No token ever appears here.
+the ``instance`` that the answer names); 503, 507 and 429 carry Retry-After. No token is ever
+said here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import http
 import json
 import logging
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -32,6 +34,7 @@ from physicsrunner.errors import (
     ServerUnavailable,
     StorageFull,
     TooLarge,
+    TooManyTries,
 )
 from physicsrunner.wire.frames import FrameError
 
@@ -77,6 +80,8 @@ def problem_response(
     extra = dict(headers or {})
     if document["status"] in (503, 507):
         extra.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if isinstance(error, TooManyTries) and error.retry_after is not None:
+        extra.setdefault("Retry-After", str(max(1, math.ceil(error.retry_after))))
     if document["status"] == 401:
         extra.setdefault("WWW-Authenticate", "Bearer")
     body = json.dumps(document, ensure_ascii=True).encode()

@@ -53,7 +53,7 @@ class AccessService:
         self, store: Store, key: str, *, now: Callable[[], float], terms: LeaseTerms
     ) -> None:
         self._store = store
-        self._accounts = accounts = Accounts(store, now)
+        self.accounts = self._accounts = accounts = Accounts(store, now)
         self._key = key
         self._now = now
         self._terms = terms

@@ -5,8 +5,9 @@ Promises: `build` brings the database to the present tables, makes the signing k
 token at the first start (mode 0600), and starts no thread that outlives `close`. All services are
 synchronous and thread-safe; several `Services` can live in one process.
 
-Layout of the data folder: ``physicsrunner.db``, ``secret.key``, ``admin.token``, ``models/``,
-``inputs/``, ``simulations/`` (the spool), ``scratch/`` (uploads on their way; emptied at start).
+Layout of the data folder: ``physicsrunner.db``, ``secret.key``, ``encryption.key``,
+``admin.token``, ``models/``, ``inputs/``, ``simulations/`` (the spool), ``scratch/`` (uploads on
+their way; emptied at start).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from physicsrunner.core.lease import LeaseTerms
-from physicsrunner.service.access import ADMIN_FILE, AccessService, load_secret, write_private
+from physicsrunner.service.access import ADMIN_FILE, AccessService
+from physicsrunner.service.accounts import AccountService
+from physicsrunner.service.audit import AuditService
 from physicsrunner.service.feed import Feed
 from physicsrunner.service.files import FileService
 from physicsrunner.service.grants import Grants
@@ -29,6 +32,7 @@ from physicsrunner.service.models import ModelService
 from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.progress import ProgressBook
 from physicsrunner.service.runs import RunService
+from physicsrunner.service.secrets import Safe, load_secret, write_private
 from physicsrunner.service.studies import StudyService
 from physicsrunner.store.base import Store
 from physicsrunner.store.blobs import FolderBlobs
@@ -50,6 +54,9 @@ class Services:
     leases: LeaseService
     files: FileService
     studies: StudyService
+    accounts: AccountService
+    audit: AuditService
+    safe: Safe  #: encrypts what must not lie open in the database
     feed: Feed
     data: Path  #: the data folder
     scratch: Path  #: for uploads on their way; on the same file system as what they become
@@ -142,6 +149,9 @@ def build(
         leases,
         files,
         studies,
+        AccountService(access, now=now),
+        AuditService(store, access),
+        Safe(data),
         feed,
         data,
         scratch,

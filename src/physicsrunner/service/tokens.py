@@ -350,10 +350,12 @@ def _revoke(book: AccountBook, row: TokenRow, now: float) -> TokenRow:
     return revoked
 
 
-def revoke_all(book: AccountBook, user: str, now: float) -> None:
-    """Revoke every token of a person in *book*."""
+def revoke_all(
+    book: AccountBook, user: str, now: float, *, named: str, but: str | None = None
+) -> None:
+    """Revoke the tokens of a person that are *named* so, apart from the one of the id *but*."""
     for row in book.tokens(user, "user"):
-        if _alive(row, now):
+        if row.name == named and row.id != but and _alive(row, now):
             _revoke(book, row, now)
 
 

@@ -145,3 +145,18 @@ class AccountStore(Protocol):
     def read_accounts(self, work: Callable[[AccountReader], T]) -> T:
         """Do *work* on one state of the accounts and return its answer."""
         ...
+
+    def audit(
+        self,
+        *,
+        after: int = 0,
+        actor: str | None = None,
+        kind: str | None = None,
+        limit: int = 1000,
+    ) -> list[Event]:
+        """
+        Return events with an id over *after*, ascending, with who caused them and from where.
+
+        Of *actor* alone, and of the type *kind*, or of all that begin so where it ends with ``*``.
+        """
+        ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -53,6 +54,25 @@ class MemoryAccounts(MemoryEvents):
         """Do *work* on one state of the accounts and return its answer."""
         with self._lock:
             return work(_Book(self._accounts))
+
+    def audit(
+        self,
+        *,
+        after: int = 0,
+        actor: str | None = None,
+        kind: str | None = None,
+        limit: int = 1000,
+    ) -> list[Event]:
+        """Return events with an id over *after*, ascending, with who caused them."""
+        with self._lock:
+            found = [
+                item
+                for item in self._events
+                if (item.id or 0) > after
+                and actor in (None, item.actor)
+                and (kind is None or _fits(kind, item.type))
+            ]
+        return copy.deepcopy(found[:limit])
 
 
 class _Book:
@@ -107,3 +127,7 @@ class _Book:
 
     def tell(self, event: Event) -> None:
         self.events.append(event)
+
+
+def _fits(pattern: str, kind: str) -> bool:
+    return kind.startswith(pattern[:-1]) if pattern.endswith("*") else kind == pattern

@@ -18,11 +18,12 @@ from physicsrunner.store.accounts import (
     UserRow,
 )
 from physicsrunner.store.rows import Actor
-from physicsrunner.store.sql_events import SqlEvents, Transaction
+from physicsrunner.store.sql_events import SqlEvents, Transaction, event_of
 from physicsrunner.wire.live import Event
 
 T = TypeVar("T")
 
+_EVENTS: Final = schema.events.c
 _USERS: Final = schema.users.c
 _PROJECTS: Final = schema.projects.c
 _MEMBERS: Final = schema.members.c
@@ -47,6 +48,25 @@ class SqlAccounts(SqlEvents):
         """Do *work* on one state of the accounts and return its answer."""
         with self._db.read() as connection:
             return work(_Book(connection))
+
+    def audit(
+        self,
+        *,
+        after: int = 0,
+        actor: str | None = None,
+        kind: str | None = None,
+        limit: int = 1000,
+    ) -> list[Event]:
+        """Return events with an id over *after*, ascending, with who caused them."""
+        query = select(schema.events).where(_EVENTS.id > after).order_by(_EVENTS.id).limit(limit)
+        if actor is not None:
+            query = query.where(_EVENTS.actor == actor)
+        if kind is not None and kind.endswith("*"):
+            query = query.where(_EVENTS.type.startswith(kind[:-1], autoescape=True))
+        elif kind is not None:
+            query = query.where(_EVENTS.type == kind)
+        with self._db.read() as connection:
+            return [event_of(row) for row in connection.execute(query)]
 
 
 class _Book:

@@ -82,7 +82,7 @@ class SqlEvents:
         if run is not None:
             query = query.where(table.run_id == run)
         with self._db.read() as connection:
-            return [_event(row) for row in connection.execute(query)]
+            return [event_of(row) for row in connection.execute(query)]
 
     def prune_events(self, before: float, limit: int = 10_000) -> int:
         """Delete events of before *before* that belong to no run there is; return how many."""
@@ -139,7 +139,7 @@ def stamped(item: Event, by: Actor | None) -> Event:
     return item if by is None else replace(item, actor=by.name, origin=by.origin)
 
 
-def _event(row: Any) -> Event:
+def event_of(row: Any) -> Event:
     return Event(
         type=row.type,
         run=row.run_id,
