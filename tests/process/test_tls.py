@@ -16,6 +16,7 @@ import requests
 
 from physicsrunner.client.client import Client
 from physicsrunner.client.live import Feed
+from physicsrunner.client.trust import VARIABLES
 from physicsrunner.errors import ServerUnavailable
 from tests.support.cases import make_case
 from tests.support.certificates import Pair, self_signed, signed
@@ -78,7 +79,8 @@ def test_a_run_arrives_over_tls(
     token = (data / "admin.token").read_text().strip()
     main = f"(files / 'big').write_bytes(bytes(range(251)) * {BIG // 251})"
     case = make_case(tmp_path / "case", main)
-    known: dict[str, Any] = {variable: str(pair.ca), "PHYSICSRUNNER_TOKEN": token}
+    nobody = dict.fromkeys(VARIABLES, "")
+    known: dict[str, Any] = {**nobody, variable: str(pair.ca), "PHYSICSRUNNER_TOKEN": token}
     done = processes.cli("run", str(case), "--host", url, "--json", timeout=120, **known)
     assert done.returncode == 0
     runs = processes.cli("list", "--host", url, "--json", **known).json["data"]
@@ -101,7 +103,7 @@ def test_who_is_not_trusted_is_not_talked_to(
     assert refused.returncode != 0
     assert "certificate" in refused.stderr
     assert "setting ca" in refused.stderr
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ServerUnavailable):
         Feed(url, token, "all")
@@ -172,6 +174,7 @@ def test_our_python_client_speaks_tls(
     data = tmp_path / "data"
     url = serve(processes, data, pair)
     token = (data / "admin.token").read_text().strip()
-    monkeypatch.setenv("SSL_CERT_FILE", str(pair.ca))
+    for name in VARIABLES:
+        monkeypatch.setenv(name, str(pair.ca))
     with Client(url, token) as client:
         assert client.list()["data"] == []

@@ -198,6 +198,10 @@ class Http:
             return self._other
 
     def _unavailable(self, error: BaseException) -> PhysicsRunnerError:
+        for cause in _causes(error):
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                told = f"its certificate is not trusted: {cause.verify_message}"
+                return ServerUnavailable(f"{self.base}: {told}; the setting ca names whom to trust")
         kind = "timed out" if _is_timeout(error) else "no answer"
         return ServerUnavailable(f"{self.base}: {kind} ({short(error)})")
 
@@ -245,9 +249,6 @@ def _problem(body: bytes) -> Mapping[str, Any]:
 def short(error: BaseException) -> str:
     """Return why nobody answered, as a person would say it: no addresses of objects, no paths."""
     for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            told = cause.verify_message or "it is not trusted"
-            return f"its certificate: {told}; the setting ca names whom to trust"
         if isinstance(cause, ssl.SSLError):
             if cause.reason in _PLAIN_THERE:
                 return "it does not speak https; is its address http://...?"

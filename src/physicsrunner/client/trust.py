@@ -3,8 +3,7 @@ Whom clients believe over https: the machine's authorities, or those of one file
 
 Promises: a server is always verified. One file is in force for requests and for live connections
 alike, whichever of the usual variables names it; `use` sets them for this process and for all that
-it starts, so that a main.py that speaks to the server itself trusts the same. What the user has
-set already stays.
+it starts, so that a main.py that speaks to the server itself trusts the same.
 """
 
 from __future__ import annotations
@@ -33,7 +32,17 @@ def use(ca: Path | None, environment: MutableMapping[str, str] | None = None) ->
     if b"-----BEGIN CERTIFICATE-----" not in text:
         raise ConfigError(f"the setting 'ca': {ca} holds no certificate; expected PEM")
     for name in _SET:
-        environment.setdefault(name, str(ca.absolute()))
+        environment[name] = str(ca.absolute())
+
+
+def add(cert: Path, bundle: Path) -> None:
+    """Trust *cert* beside all that is trusted already; both are kept together in *bundle*."""
+    from requests.certs import where
+
+    known = Path(ca_bundle() or where())
+    text = b"" if known.is_dir() else known.read_bytes()
+    bundle.write_bytes(text.rstrip() + b"\n" + cert.read_bytes())
+    use(bundle)
 
 
 def ca_bundle(environment: Mapping[str, str] | None = None) -> str | None:
