@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from typing import Any
 
 from physicsrunner.cli.command import Invocation, make_command
-from physicsrunner.cli.list import state_words
-from physicsrunner.cli.tables import Column, ago, count, printable
+from physicsrunner.cli.tables import Column, count, seconds
+from physicsrunner.core.run import PRIORITIES
 from physicsrunner.core.state import TERMINAL, RunState
 
 _WAITING = (
     Column("RUN", right=True),
-    Column("STATE"),
+    Column("PRIORITY", spare=True),
     Column("NAME", shrink=True),
-    Column("WAITS", spare=True),
+    Column("WAITS", right=True, spare=True),
     Column("WHY", shrink=True),
 )
 
@@ -31,17 +31,15 @@ def command(call: Invocation) -> None:
     if call.as_json:
         call.screen.document(answer)
         return
-    counts = answer.get("counts") or {}
-    call.screen.text(_counted(counts))
-    limit = answer.get("max_concurrent_runs")
-    if limit is not None:
-        call.screen.text(f"at most {count(limit, 'run')} at once")
-    call.screen.text(_agents(answer.get("agents") or {}))
-    waiting = answer.get("waiting") or []
+    call.screen.text(_counted(answer["counts"]))
+    if answer.get("max_concurrent_runs") is not None:
+        call.screen.text(f"at most {count(answer['max_concurrent_runs'], 'run')} at once")
+    call.screen.text(_agents(answer["agents"]))
+    waiting = answer["next"]
     if waiting:
         call.screen.text()
-        call.screen.table(_WAITING, [_row(run, time.time()) for run in waiting])
-        hidden = sum(counts.get(state, 0) for state in ("queued", "retrying")) - len(waiting)
+        call.screen.table(_WAITING, [_row(run) for run in waiting])
+        hidden = answer["waiting"] - len(waiting)
         if hidden > 0:
             call.screen.note(f"{hidden} more wait behind them")
 
@@ -54,19 +52,22 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(told) or "no runs"
 
 
-def _agents(agents: dict[str, Any]) -> str:
-    if not agents.get("known"):
+def _agents(agents: list[dict[str, Any]]) -> str:
+    if not agents:
         return "no agents; `physicsrunner agent` starts one"
-    told = [f"{number} {word}" for word, number in agents.items() if word != "known" and number]
-    return f"{count(agents['known'], 'agent')}: {', '.join(told)}"
+    states = Counter(str(agent["state"]) for agent in agents)
+    busy = sum(agent["active"] for agent in agents)
+    slots = sum(agent["slots"] for agent in agents)
+    told = ", ".join(f"{number} {state}" for state, number in states.most_common())
+    return f"{count(len(agents), 'agent')} ({told}), {busy} of {count(slots, 'slot')} taken"
 
 
-def _row(run: dict[str, Any], now: float) -> list[str]:
-    why = str(run.get("reason") or "").removeprefix("waiting: ")
+def _row(run: dict[str, Any]) -> list[str]:
+    words = {number: word for word, number in PRIORITIES.items()}
     return [
         str(run["number"]),
-        state_words(run),
+        words.get(run["priority"], str(run["priority"])),
         run.get("name", ""),
-        ago(run.get("created_at"), now).removesuffix(" ago"),
-        printable(why),
+        seconds(run["waits_s"]),
+        str(run["reason"]).removeprefix("waiting: "),
     ]

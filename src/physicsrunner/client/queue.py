@@ -76,7 +76,7 @@ class QueueCalls(Asking):
     # -- the queue ---------------------------------------------------------------------------
 
     def queue(self) -> dict[str, Any]:
-        """Return how the queue stands: counts by state, what waits and why, the agents."""
+        """Return how the queue stands: ``counts`` by state, who is ``next`` and why, ``agents``."""
         return dict(self._value("GET", rest.QUEUE))
 
     def studies(self, project: str | None = None) -> _List[dict[str, Any]]:
@@ -129,6 +129,15 @@ class QueueCalls(Asking):
         """Give work again to an agent that was drained or paused."""
         return dict(self._value("POST", f"{rest.agent(name)}/resume"))
 
-    def remove_agent(self, name: str) -> dict[str, Any]:
-        """Forget an agent and refuse its token."""
-        return dict(self._value("DELETE", rest.agent(name)))
+    def remove_agent(self, name: str, *, force: bool = False) -> dict[str, Any]:
+        """
+        Forget an agent and take its token back.
+
+        Raises
+        ------
+        Conflict
+            If it still carries out runs; with *force* they are lost: another agent gets those that
+            may be tried again, and the others have failed.
+        """
+        params = {"force": "true"} if force else {}
+        return dict(self._value("DELETE", rest.agent(name), params=params))

@@ -17,6 +17,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from physicsrunner.core.run import NewRun, NewStudy, RunRecord, RunSummary
+from physicsrunner.service.fleet import AgentInfo
+from physicsrunner.service.queue import QueueStatus
 from physicsrunner.wire import batch, messages
 from physicsrunner.wire.live import Event
 
@@ -34,6 +36,8 @@ _MESSAGES: Final[tuple[type, ...]] = (
     batch.BatchAnswer,
     RunSummary,
     RunRecord,
+    AgentInfo,
+    QueueStatus,
     Event,
 )
 PROBLEM: Final[Mapping[str, Any]] = {

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer, message
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
-from physicsrunner.server.rest.documents import RUN_ID
+from physicsrunner.server.rest.documents import AGENT, RUN_ID
 from physicsrunner.service.access import Identity
+from physicsrunner.service.fleet import ENROLL_S, AgentInfo
 from physicsrunner.wire import rest
 from physicsrunner.wire.messages import Enrolled, Enrollment, Heartbeat, HeartbeatAnswer
 
@@ -29,29 +30,6 @@ Remover = Annotated[Identity, Allowed("agents:remove")]
 
 _AGENT = f"{rest.AGENTS}/{{name}}"
 _TOKEN = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln"  # noqa: S105 - an example
-_SHAPE = {
-    "name": str,
-    "state": str,
-    "reason": str,
-    "host": object,
-    "labels": list[str],
-    "resources": object,
-    "slots": int,
-    "active": int,
-    "first_seen": float,
-    "last_seen": float,
-}
-_EXAMPLE = {
-    "name": "node-7",
-    "state": "active",
-    "host": {"hostname": "node-7", "cores": 16},
-    "labels": ["gpu"],
-    "resources": {"cpu_cores": 16, "memory_gb": 64, "gpu_count": 2, "storage_gb": 900},
-    "slots": 8,
-    "active": 3,
-    "first_seen": 1767225600.0,
-    "last_seen": 1767225630.0,
-}
 
 
 @dataclass(frozen=True)
@@ -59,11 +37,13 @@ class EnrollToken:
     """Asks for a one-time token by which an agent enrolls."""
 
     name: str | None = None  #: the only name that it is good for; None: any
-    lifetime_s: float = 3600.0
+    lifetime_s: float = ENROLL_S
 
 
 @router.get(
-    rest.AGENTS, summary="List agents", responses=gives({"data": [_SHAPE]}, {"data": [_EXAMPLE]})
+    rest.AGENTS,
+    summary="List agents",
+    responses=gives({"data": list[AgentInfo]}, {"data": [AGENT]}),
 )
 async def list_agents(who: Reader, parts: Shared) -> Response:
     """List the agents: state, resources, what they carry out, when they were last heard of."""
@@ -97,11 +77,10 @@ async def enroll_token(request: Request, who: Enroller, parts: Shared) -> Respon
     """Make a token by which one agent can enroll, once; without a name it may take any."""
     wanted = await message(request, EnrollToken)
     make = parts.services.fleet.enroll_token
-    made = await to_thread.run_sync(make, who, wanted.name, wanted.lifetime_s)
-    return answer(made if isinstance(made, dict) else {"token": made}, 201)
+    return answer(await to_thread.run_sync(make, who, wanted.name, wanted.lifetime_s), 201)
 
 
-@router.get(_AGENT, summary="Show an agent", responses=gives(_SHAPE, _EXAMPLE))
+@router.get(_AGENT, summary="Show an agent", responses=gives(AgentInfo, AGENT))
 async def show(name: str, who: Reader, parts: Shared) -> Response:
     """Show one agent, and the runs that it carries out."""
     return answer(await to_thread.run_sync(parts.services.fleet.agent, who, name))
@@ -133,7 +112,7 @@ async def heartbeat(request: Request, name: str, who: Beating, parts: Shared) ->
 @router.post(
     f"{_AGENT}/drain",
     summary="Give an agent no more work",
-    responses=gives(_SHAPE, {**_EXAMPLE, "state": "draining"}),
+    responses=gives(AgentInfo, {**AGENT, "state": "draining"}),
 )
 async def drain(name: str, who: Drainer, parts: Shared) -> Response:
     """Let it finish what it has; it is given nothing more until it is resumed."""
@@ -141,7 +120,7 @@ async def drain(name: str, who: Drainer, parts: Shared) -> Response:
 
 
 @router.post(
-    f"{_AGENT}/resume", summary="Give an agent work again", responses=gives(_SHAPE, _EXAMPLE)
+    f"{_AGENT}/resume", summary="Give an agent work again", responses=gives(AgentInfo, AGENT)
 )
 async def resume(name: str, who: Resumer, parts: Shared) -> Response:
     """Give work again to an agent that was drained, or paused because runs failed on it."""
@@ -151,9 +130,19 @@ async def resume(name: str, who: Resumer, parts: Shared) -> Response:
 @router.delete(
     _AGENT,
     summary="Remove an agent",
-    responses=gives({"name": str, "removed": bool}, {"name": "node-7", "removed": True}),
+    responses=gives(AgentInfo, AGENT),
 )
-async def remove(name: str, who: Remover, parts: Shared) -> Response:
-    """Forget an agent and refuse its token. What it carries out becomes unreachable."""
-    await to_thread.run_sync(parts.services.fleet.remove, who, name)
-    return answer({"name": name, "removed": True})
+async def remove(
+    name: str,
+    who: Remover,
+    parts: Shared,
+    force: Annotated[bool, Query(description="Although it holds runs: they are lost")] = False,
+) -> Response:
+    """
+    Forget an agent and take its token back.
+
+    One that carries out runs answers 409 ``conflict``; with ``force`` another agent gets those of
+    its runs that may be tried again, and the others have failed.
+    """
+    drop = parts.services.fleet.remove
+    return answer(await to_thread.run_sync(lambda: drop(who, name, force=force)))

@@ -42,6 +42,19 @@ SUMMARY: Final[Mapping[str, Any]] = {
     "agent": "node-7",
 }
 SHOWN: Final[Mapping[str, Any]] = {**SUMMARY, "reason": "running on node-7"}
+AGENT: Final[Mapping[str, Any]] = {
+    "name": "node-7",
+    "state": "active",
+    "reason": None,
+    "host": {"hostname": "node-7", "cores": 16},
+    "labels": ["gpu"],
+    "resources": {"cpu_cores": 16, "memory_gb": 64, "gpu_count": 2, "storage_gb": 900},
+    "free": {"cpu_cores": 10, "memory_gb": 40, "gpu_count": 1, "storage_gb": 700},
+    "slots": 8,
+    "active": 3,
+    "first_seen": 1767225600.0,
+    "last_seen": 1767225630.0,
+}
 
 
 def document(run: RunSummary, reason: str | None = None) -> dict[str, Any]:
