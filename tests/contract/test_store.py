@@ -26,19 +26,29 @@ from physicsrunner.store.memory import MemoryStore
 from physicsrunner.store.sql import SqlStore
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import Report
+from tests.support.postgres import PostgresServer
 
 START = 1_000.0
 TERMS = LeaseTerms(lease_s=60, renew_s=15)
-STORES = ("memory", "sqlite")
-
-
-def open_store(kind: str, folder: Path) -> Store:
-    return MemoryStore() if kind == "memory" else SqlStore(f"sqlite:///{folder / 'store.db'}")
+STORES = ("memory", "sqlite", "postgresql")
 
 
 @pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(request.param, tmp_path)
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Give a function that opens an empty store of each kind."""
+    if request.param == "memory":
+        yield MemoryStore
+    elif request.param == "sqlite":
+        yield lambda: SqlStore(f"sqlite:///{tmp_path / uuid.uuid4().hex}.db")
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        yield lambda: SqlStore(server.fresh())
+        server.drop()
+
+
+@pytest.fixture
+def store(opener: Callable[[], Store]) -> Iterator[Store]:
+    opened = opener()
     yield opened
     opened.close()
 
@@ -325,12 +335,11 @@ def test_uploads_and_agents(store: Store) -> None:
 class Leases(RuleBasedStateMachine):
     """Agents acquire, renew, report, oversleep, come back late, in any order."""
 
-    kind = "memory"
-    folder: Callable[[], Path]
+    opener: Callable[[], Store]
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = open_store(self.kind, type(self).folder())
+        self.store = type(self).opener()
         self.now = START
         self.ids: list[str] = []
         self.handed_out: list[RunSummary] = []
@@ -436,19 +445,14 @@ class Leases(RuleBasedStateMachine):
         )[0]
 
 
-@pytest.mark.parametrize("kind", STORES)
-def test_leases_agree_with_their_model(kind: str, tmp_path: Path) -> None:
+def test_leases_agree_with_their_model(
+    opener: Callable[[], Store], request: pytest.FixtureRequest
+) -> None:
     """Whatever agents do in whatever order, the store and a dictionary agree."""
-
-    def folder() -> Path:
-        path = tmp_path / uuid.uuid4().hex
-        path.mkdir()
-        return path
-
-    machine: Any = type("Machine", (Leases,), {"kind": kind, "folder": staticmethod(folder)})
-    examples = 60 if kind == "memory" else 12
+    machine: Any = type("Machine", (Leases,), {"opener": staticmethod(opener)})
+    in_memory = "memory" in request.node.name
     machine.TestCase.settings = settings(
-        max_examples=examples,
+        max_examples=60 if in_memory else 12,
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -3,78 +3,151 @@ The door to the database: connections, transactions, and the one place where its
 
 Promises:
 
-- A write transaction on SQLite begins with ``BEGIN IMMEDIATE``: it never fails half-way because
-  another writer came first. Writers of this process queue at a lock, so that none of them sleeps
-  in SQLite's busy loop; writers of other processes are waited for up to 10 s.
-- ``synchronous=FULL`` with a write-ahead log: when a write returns it survives a power cut. That is
-  dearer than ``NORMAL`` by one flush for each transaction; a runner that is told "sealed" or
-  "completed" may delete its own copy, so an answer that power can take back would lose data.
-- "locked" becomes `ServerUnavailable`, "full" becomes `StorageFull`; both are retryable. Text that
-  is not Unicode and numbers over 64 bits become `InvalidRequest`.
+- The URL chooses: ``sqlite:///file`` or ``postgresql://user@host/name`` (psycopg 3).
+- One transaction writes at a time, of this process and of any other: on SQLite it begins with
+  ``BEGIN IMMEDIATE``, on PostgreSQL with an advisory lock. So it never fails half-way because
+  another writer came first, nobody waits for anybody in a circle, and ids of events become visible
+  in ascending order.
+- When a write returns it survives a power cut: ``synchronous=FULL`` with a write-ahead log on
+  SQLite, ``synchronous_commit=on`` on PostgreSQL. A runner that is told "sealed" or "completed" may
+  delete its own copy, so an answer that power can take back would lose data.
+- A database that was killed and is back is used again with the next call.
+- "locked", "refused" and "gone" become `ServerUnavailable`, "full" becomes `StorageFull`; both are
+  retryable. What no database can hold becomes `InvalidRequest`.
 
 SQLite's files belong on a local disk.
 """
 
 from __future__ import annotations
 
+import select as polling
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from physicsrunner.errors import (
+    ConfigError,
     InvalidRequest,
+    MissingExtra,
     PhysicsRunnerError,
     ServerUnavailable,
     StorageFull,
 )
 
 BUSY_MS: Final = 10_000
+CONNECT_S: Final = 10
+WRITERS: Final = 7_231_909_001  #: the advisory lock of whoever writes, on PostgreSQL
 _FULL: Final = ("disk is full", "no space left", "disk quota", "could not extend")
 # ENOSPC reaches SQLite's log and index files as an I/O error.
 _DOWN: Final = ("locked", "busy", "disk i/o error", "unable to open", "readonly database")
+_GONE: Final = ("08", "57P", "53", "40", "55P")  # classes of PostgreSQL's errors that pass
 
 
 class Database:
     """One database by its URL."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
-        self._writer = threading.RLock()
+        self.url = _url(url)
+        self.engine = _engine(self.url)
+        self.dialect = self.engine.dialect.name
+        self._snapshot = self.engine
+        if self.dialect == "postgresql":
+            self._snapshot = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        self._writer = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads: one state of the database throughout."""
-        with _translated(), self.engine.connect() as connection:
+        with self.translated(), self._snapshot.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that writes; it is stored when the block ends, undone if it raises."""
-        with self.writing(), _translated(), self.engine.connect() as connection:
+        # In this process at a lock, so that nobody sleeps in SQLite's busy loop.
+        with self._writer, self.translated(), self.engine.connect() as connection:
             writing = connection.execution_options(physicsrunner_write=True)
             with writing.begin():
+                if self.dialect == "postgresql":
+                    writing.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
                 yield writing
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold this process's turn to write: what is done after `write` keeps its order."""
-        with self._writer:
-            yield
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
+    @property
+    def driver_error(self) -> type[Exception]:
+        """What the driver raises when a statement fails that SQLAlchemy did not run."""
+        error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        return error
 
-def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=False, json_serializer=None)
-    if engine.dialect.name == "sqlite":
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn errors of the database into ours."""
+        try:
+            yield
+        except PhysicsRunnerError:
+            raise
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise InvalidRequest(f"a text or number that cannot be stored: {error}") from None
+        except PoolTimeout as error:
+            raise ServerUnavailable("every connection to the database is in use") from error
+        except DBAPIError as error:
+            raise meaning(error, error.orig) from error
+        except self.driver_error as error:  # of a statement run by the driver
+            raise meaning(error, error) from error
+
+
+def meaning(error: Exception, cause: BaseException | None) -> Exception:
+    """Return what the driver's error *cause* means to us; *error* itself if it is our own fault."""
+    text = str(cause).lower()
+    state = str(getattr(cause, "sqlstate", None) or "")
+    kind = type(cause).__name__
+    if state == "53100" or any(word in text for word in _FULL):
+        return StorageFull(f"the database cannot grow: {cause}")
+    if kind == "DataError" or isinstance(error, DataError):
+        return InvalidRequest(f"a text or number that cannot be stored: {cause}")
+    passing = kind in ("OperationalError", "InterfaceError") or isinstance(error, OperationalError)
+    if passing or state.startswith(_GONE) or any(word in text for word in _DOWN):
+        return ServerUnavailable(f"the database does not answer: {cause}")
+    return error
+
+
+def _url(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except Exception as error:
+        raise ConfigError(f"the URL of the database cannot be read: {error}") from None
+    if url.get_backend_name() in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite":
+        raise ConfigError(
+            f"a database of the kind {url.drivername} is not supported: "
+            "use sqlite:///FILE or postgresql://USER@HOST/NAME"
+        )
+    return url
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, pool_size=8, max_overflow=56)
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
+        return engine
+    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_S}
+    try:
+        engine = create_engine(url, pool_size=8, max_overflow=24, connect_args=arguments)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"PostgreSQL needs {error.name}: pip install 'physicsrunner[postgres]'"
+        ) from None
+    event.listen(engine, "checkout", _postgres_checkout)
     return engine
 
 
@@ -99,18 +172,12 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except PhysicsRunnerError:
-        raise
-    except (UnicodeEncodeError, OverflowError) as error:
-        raise InvalidRequest(f"a text or a number that cannot be stored: {error}") from None
-    except DBAPIError as error:
-        text = str(error.orig).lower()
-        if any(word in text for word in _FULL):
-            raise StorageFull(f"the database cannot grow: {error.orig}") from error
-        if isinstance(error, OperationalError) or any(word in text for word in _DOWN):
-            raise ServerUnavailable(f"the database does not answer: {error.orig}") from error
-        raise
+def _postgres_checkout(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
+    """Give a connection away only if the server has not closed it meanwhile."""
+    if dbapi_connection.closed:
+        raise DisconnectionError
+    # A server that speaks unasked says good-bye. It costs no round trip to see that.
+    poll = polling.poll()
+    poll.register(dbapi_connection.fileno(), polling.POLLIN)
+    if poll.poll(0):
+        raise DisconnectionError

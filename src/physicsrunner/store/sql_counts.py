@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.store import schema
+from physicsrunner.store.hot import Hot
 
 #: (kind, key, state) to how many more.
 Moves = Counter[tuple[str, str, str]]
@@ -26,6 +27,21 @@ _COUNTS: Final = schema.run_counts
 COUNTED: Final = frozenset(
     {"status", "project_id", "created_by", "model_id", "study_id", "agent", "door", "pinned"}
 )
+
+
+def _adding(make: Any) -> Hot:
+    statement = make(_COUNTS).values(
+        {name: bindparam(name) for name in ("kind", "key", "status", "runs")}
+    )
+    return Hot(
+        statement.on_conflict_do_update(
+            index_elements=["kind", "key", "status"],
+            set_={"runs": _COUNTS.c.runs + statement.excluded.runs},
+        )
+    )
+
+
+_ADD: Final = {"sqlite": _adding(sqlite.insert), "postgresql": _adding(postgresql.insert)}
 
 
 def kinds(run: RunSummary) -> Iterator[tuple[str, str]]:
@@ -50,16 +66,14 @@ def kinds(run: RunSummary) -> Iterator[tuple[str, str]]:
             yield "pinned", run.door
 
 
-def moves(before: RunSummary | None, after: RunSummary | None) -> Moves:
-    """Return how counts change when a run that was *before* is *after*; None: not there."""
-    found: Moves = Counter()
+def moves(before: RunSummary | None, after: RunSummary | None, changed: Moves) -> None:
+    """Add to *changed* how counts change when a run *before* is *after*; None: not there."""
     if before is not None:
         for kind, key in kinds(before):
-            found[kind, key, before.status.value] -= 1
+            changed[kind, key, before.status.value] -= 1
     if after is not None:
         for kind, key in kinds(after):
-            found[kind, key, after.status.value] += 1
-    return found
+            changed[kind, key, after.status.value] += 1
 
 
 def write_moves(connection: Connection, changed: Moves) -> None:
@@ -71,15 +85,7 @@ def write_moves(connection: Connection, changed: Moves) -> None:
         if more
     ]
     if rows:
-        make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        statement = make(_COUNTS).values(
-            {name: bindparam(name) for name in ("kind", "key", "status", "runs")}
-        )
-        added = statement.on_conflict_do_update(
-            index_elements=["kind", "key", "status"],
-            set_={"runs": _COUNTS.c.runs + statement.excluded.runs},
-        )
-        connection.execute(added, rows)
+        _ADD[connection.dialect.name].run_many(connection, rows)
 
 
 def read_counts(connection: Connection, kind: str, key: str) -> dict[RunState, int]:

@@ -6,40 +6,22 @@ Every other part of `SqlStore` stands on this one.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, exists, or_, select
 
-from physicsrunner.core.run import RunSummary
 from physicsrunner.store import schema
 from physicsrunner.store.base import Listener
 from physicsrunner.store.database import Database
+from physicsrunner.store.lane import Lane
 from physicsrunner.store.rows import Actor
-from physicsrunner.store.sql_counts import Moves, moves, write_moves
+from physicsrunner.store.sql_transaction import Transaction, write_events
 from physicsrunner.wire.live import Event
 
+__all__ = ["SqlEvents", "Transaction", "event_of", "write_events"]
+
 T = TypeVar("T")
-
-
-class Transaction:
-    """A connection in a write transaction, and what one caller's work has done with it."""
-
-    def __init__(self, connection: Connection, by: Actor | None = None) -> None:
-        self.connection = connection
-        self.by = by
-        self.told: list[Event] = []  #: events written, with their ids
-        self.moves: Moves = Counter()  #: how the numbers of runs change
-
-    def moved(self, before: RunSummary | None, after: RunSummary | None) -> None:
-        """Count a run where it is now and no longer where it was."""
-        self.moves.update(moves(before, after))
-
-    def write_events(self, events: Sequence[Event]) -> None:
-        """Write *events* as caused by whoever asked."""
-        write_events(self.connection, events, self.told, by=self.by)
 
 
 class SqlEvents:
@@ -48,19 +30,15 @@ class SqlEvents:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._listeners: list[Listener] = []
+        self._lane = Lane(database, self._tell)
 
     def _write(self, work: Callable[[Transaction], T], by: Actor | None = None) -> T:
-        """Do *work* in one transaction; once it is stored, tell the events that it wrote."""
-        with self._db.writing():
-            with self._db.write() as connection:
-                transaction = Transaction(connection, by)
-                answer = work(transaction)
-                write_moves(connection, transaction.moves)
-            # Still in our turn to write: nobody's later events can overtake these.
-            if transaction.told:
-                for listener in self._listeners:
-                    listener(transaction.told)
-        return answer
+        """Do *work* in a transaction; once it is stored, tell the events that it wrote."""
+        return self._lane.do(work, by)
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        for listener in self._listeners:
+            listener(events)
 
     def _transact(self, work: Callable[[Connection, list[Event]], T]) -> T:
         """Do *work*, which needs no more than a connection and the list of told events."""
@@ -71,7 +49,7 @@ class SqlEvents:
 
         def work(transaction: Transaction) -> list[Event]:
             transaction.write_events(events)
-            return list(transaction.told)
+            return transaction.told
 
         return self._write(work, by)
 
@@ -105,38 +83,6 @@ class SqlEvents:
             return len(ids)
 
         return self._write(work) if ids else 0
-
-
-def write_events(
-    connection: Connection,
-    events: Sequence[Event],
-    told: list[Event],
-    *,
-    by: Actor | None = None,
-) -> None:
-    """Write *events* in the present transaction and put them, with their ids, on *told*."""
-    for item in events:
-        item = stamped(item, by)
-        result = connection.execute(
-            schema.events.insert(),
-            {
-                "type": item.type,
-                "run_id": item.run,
-                "attempt": item.attempt,
-                "project_id": item.project,
-                "time": item.time,
-                "data": item.data,
-                "actor": item.actor,
-                "origin": item.origin,
-            },
-        )
-        key = result.inserted_primary_key
-        told.append(replace(item, id=key[0] if key else None))
-
-
-def stamped(item: Event, by: Actor | None) -> Event:
-    """Return the event with who caused it."""
-    return item if by is None else replace(item, actor=by.name, origin=by.origin)
 
 
 def event_of(row: Any) -> Event:

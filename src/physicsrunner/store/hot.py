@@ -1,0 +1,92 @@
+"""
+Statements that are carried out thousands of times a second: compiled once, run by the driver.
+
+Promises: what is run is what SQLAlchemy Core made of the statement for this database. Rows come
+back as the driver gives them; a `decoder` makes them what Core would have made of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import JSON, Boolean, Column, Connection, Executable
+
+
+class Hot:
+    """One statement. Parameters are its bound names."""
+
+    def __init__(self, statement: Executable, columns: Sequence[str] | None = None) -> None:
+        self._statement: Any = statement
+        self._columns = columns  #: of an INSERT
+        self._made: dict[str, tuple[str, tuple[str, ...] | None]] = {}
+
+    def run(self, connection: Connection, values: Mapping[str, Any] = {}) -> Any:
+        """Carry it out in the transaction of *connection*; return the driver's cursor."""
+        sql, names = self._sql(connection)
+        return raw(connection).execute(
+            sql, values if names is None else [values[name] for name in names]
+        )
+
+    def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Carry it out for each of *rows*."""
+        if rows:
+            sql, names = self._sql(connection)
+            cursor = raw(connection).cursor()
+            try:
+                cursor.executemany(
+                    sql,
+                    rows if names is None else [[row[name] for name in names] for row in rows],
+                )
+            finally:
+                cursor.close()
+
+    def _sql(self, connection: Connection) -> tuple[str, tuple[str, ...] | None]:
+        name = connection.dialect.name
+        made = self._made.get(name)
+        if made is None:
+            compiled = self._statement.compile(
+                dialect=connection.dialect,
+                column_keys=self._columns,
+                compile_kwargs={"render_postcompile": True},
+            )
+            order = None if compiled.positiontup is None else tuple(compiled.positiontup)
+            made = self._made[name] = (str(compiled), order)
+        return made
+
+
+def raw(connection: Connection) -> Any:
+    """Return the driver's own connection."""
+    return connection.connection.driver_connection
+
+
+def encoder(columns: Sequence[Column[Any]]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return a function that makes values of *columns* what the driver takes."""
+    as_json = frozenset(column.name for column in columns if isinstance(column.type, JSON))
+
+    def encode(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: json.dumps(value) if name in as_json and value is not None else value
+            for name, value in values.items()
+        }
+
+    return encode
+
+
+def decoder(columns: Sequence[Column[Any]]) -> Callable[[Sequence[Any]], list[Any]]:
+    """Return a function that makes the driver's row of *columns* what the code knows."""
+    documents: Final = [n for n, column in enumerate(columns) if isinstance(column.type, JSON)]
+    flags: Final = [n for n, column in enumerate(columns) if isinstance(column.type, Boolean)]
+
+    def decode(row: Sequence[Any]) -> list[Any]:
+        values = list(row)
+        for place in documents:
+            # PostgreSQL's driver has read it already.
+            if isinstance(values[place], str):
+                values[place] = json.loads(values[place])
+        for place in flags:
+            values[place] = bool(values[place])
+        return values
+
+    return decode
