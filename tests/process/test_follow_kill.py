@@ -19,7 +19,7 @@ from physicsrunner.runner.rules import packaged
 from physicsrunner.runner.workdir import WorkFolder
 
 folder = WorkFolder(Path(sys.argv[1]))
-follower = Follower(folder, rules=packaged(), on_status=print, now=time.time, background=False)
+follower = Follower(folder, rules=packaged(), on_status=print, now=time.time)
 print("ready", flush=True)
 if sys.argv[2] == "finish":
     follower.finish()

@@ -88,7 +88,7 @@ def test_a_lost_lease_stops_the_program_and_reports_nothing(tmp_path: Path) -> N
     result = carried_out(tmp_path, answers)
     assert result.state is RunState.FAILED
     assert result.error.code == "lease_lost"
-    assert answers.states == [RunState.RUNNING]
+    assert set(answers.states) <= {RunState.RUNNING}
 
 
 def test_a_run_that_is_over_at_the_server_is_stopped(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from physicsrunner.core.points import Point
 from physicsrunner.core.progress import Status
 from physicsrunner.runner.follow import Follower
+from physicsrunner.runner.follow_pump import Pump
 from physicsrunner.runner.follow_tail import LONGEST_LINE, PIECE, Tail
 from physicsrunner.runner.rules import packaged
 from physicsrunner.runner.workdir import WorkFolder
@@ -31,7 +32,7 @@ class Watched:
         self.points: list[Point] = []
         self.start()
 
-    def start(self, *, background: bool = False) -> None:
+    def start(self) -> None:
         """Start a follower; one that was there is as if killed."""
         self.follower = Follower(
             self.folder,
@@ -39,7 +40,6 @@ class Watched:
             on_status=self.statuses.append,
             on_points=self.points.extend,
             now=lambda: self.time,
-            background=background,
         )
 
     def write(self, path: str, text: str | bytes, *, anew: bool = False) -> None:
@@ -322,14 +322,23 @@ def test_kills_lose_and_repeat_nothing(
 
 
 def test_in_the_background(watched: Watched) -> None:
-    """Touching returns at once; the thread does the work and ends with the run."""
-    watched.start(background=True)
-    watched.write("state.txt", "10%\n")
+    """The pump does the work, also of a line that never gets its end; then it ends."""
+    pump = Pump()
+    state, log = watched.folder.state_file, watched.folder.outputs / "logs" / "a.log"
+    state.write_text("10%\n")
+    pump.touch(watched.follower, {state})
     wait_until(lambda: watched.statuses, on_timeout="no status came")
-    watched.write("logs/a.log", "v = 1\nv = 2\n")
+    log.write_text("v = 1\nv = 2\n")
+    pump.touch(watched.follower, {log})
     wait_until(lambda: watched.points, on_timeout="no points came")
-    watched.write("state.txt", "20%")
+    with state.open("a") as file:
+        file.write("20%")
+    pump.touch(watched.follower, {state})
+    watched.time += 2.0
+    wait_until(lambda: len(watched.statuses) == 2, on_timeout="the line without end is unheard")
+    pump.forget(watched.follower)
     watched.follower.finish()
+    pump.close()
     watched.follower.touch({watched.folder.root})
     assert [status.progress for status in watched.statuses] == [10, 20]
 
@@ -342,12 +351,15 @@ def test_a_callback_that_fails(watched: Watched) -> None:
         calls.append(status)
         raise RuntimeError("the caller's fault")
 
-    follower = Follower(
-        watched.folder, rules=packaged(), on_status=fail, now=lambda: 0.0, background=True
-    )
-    watched.follower = follower
-    watched.write("state.txt", "10%\n")
+    follower = Follower(watched.folder, rules=packaged(), on_status=fail, now=lambda: 0.0)
+    pump, state = Pump(), watched.folder.state_file
+    state.write_text("10%\n")
+    pump.touch(follower, {state})
     wait_until(lambda: calls, on_timeout="no status came")
-    watched.write("state.txt", "20%\n")
+    with state.open("a") as file:
+        file.write("20%\n")
+    pump.touch(follower, {state})
     wait_until(lambda: len(calls) == 2, on_timeout="the follower stopped")
+    pump.forget(follower)
     follower.finish()
+    pump.close()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, cast
+
+import pytest
 
 from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import ServerUnavailable
 from physicsrunner.runner.reporting import Progress, Reporter
+from physicsrunner.runner.reports import ReportSender
 from physicsrunner.runner.stop import CANCELLED, LEASE_LOST, Clock, StopRequest
 from physicsrunner.wire.messages import Report, ReportAnswer
 from tests.support.wait import wait_until
@@ -48,6 +51,23 @@ class Server:
         return told[-1] if told else None
 
 
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    """End the senders that a test made."""
+    yield
+    while SENDERS:
+        SENDERS.pop().close()
+
+
+SENDERS: list[ReportSender] = []
+
+
+def sender(server: Server) -> ReportSender:
+    """Return what sends to *server*."""
+    SENDERS.append(ReportSender(cast("Uplink", server), random=lambda: 0.0))
+    return SENDERS[-1]
+
+
 def reporter(server: Server, seen: list[Progress] | None = None) -> tuple[Reporter, StopRequest]:
     """Return a reporter that sends to *server*."""
     stop = StopRequest()
@@ -55,7 +75,7 @@ def reporter(server: Server, seen: list[Progress] | None = None) -> tuple[Report
     log = logging.getLogger("test")
     on_progress = None if seen is None else seen.append
     made = Reporter("r", 1, clock=clock, stop=stop, log=log, on_progress=on_progress)
-    made.start(cast("Uplink", server))
+    made.start(sender(server))
     return made, stop
 
 

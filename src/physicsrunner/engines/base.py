@@ -7,14 +7,18 @@ Promises that every implementation is tested for (tests/contract/test_engine.py)
   `cancel` of a new one go on (re-adoption). The id names the program for ever: a recycled pid is
   never taken for it.
 - The exit status is kept on disk: `poll` tells it whenever it is asked, also after a restart.
-- `cancel` leaves no process of the program behind, and is silent when it has ended.
+- `cancel` leaves no process of the program behind, and is silent when it has ended; also of a
+  program that is suspended.
+- `suspend` stops a program where it is and `resume` lets it go on; both may be repeated, and are
+  silent when it has ended. A program stays suspended whatever becomes of this process.
+- `notify` tells of the end of a program, once, soon, and also when it had ended before.
 
 An engine knows nothing of runs, servers or stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -64,10 +68,30 @@ class Engine(Protocol):
         """Say how all *ids* are doing, in one question to the engine."""
         ...
 
+    def notify(self, native_id: NativeId, on_end: Callable[[], None]) -> None:
+        """Call *on_end*, from a thread of the engine's, when the program has ended."""
+        ...
+
+    def forget(self, native_id: NativeId) -> None:
+        """Tell nobody of the program's end any more."""
+        ...
+
+    def suspend(self, native_id: NativeId) -> None:
+        """Stop the program where it is (SIGSTOP to its process group)."""
+        ...
+
+    def resume(self, native_id: NativeId) -> None:
+        """Let the program go on (SIGCONT)."""
+        ...
+
     def terminate(self, native_id: NativeId) -> None:
         """Ask the program to end (SIGTERM to its process group). Silent when it has ended."""
         ...
 
     def cancel(self, native_id: NativeId) -> None:
         """End the program now, with all its processes. Silent when it has ended."""
+        ...
+
+    def close(self) -> None:
+        """End the engine's threads; no program."""
         ...

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from physicsrunner.engines.base import EngineStatus, NativeId, Phase, Program
+from physicsrunner.engines.ends import Ends
 from physicsrunner.engines.processes import (
     ProcessId,
     is_alive,
@@ -71,6 +72,7 @@ class LocalEngine:
         self._sleep = sleep
         self._children: set[int] = set()  #: shims that this process must reap
         self._guard = threading.Lock()
+        self._ends = Ends()
 
     def submit(self, program: Program) -> NativeId:
         """
@@ -114,10 +116,31 @@ class LocalEngine:
         wait_ended(process, timeout, self._sleep)
         return self._status(native_id)
 
+    def notify(self, native_id: NativeId, on_end: Callable[[], None]) -> None:
+        """Call *on_end*, from the thread that waits for all, when the program has ended."""
+        self._ends.watch(_parse(native_id)[0], on_end)
+
+    def forget(self, native_id: NativeId) -> None:
+        """Tell nobody of the program's end any more."""
+        self._ends.forget(_parse(native_id)[0])
+
+    def close(self) -> None:
+        """End the thread that waits for programs; no program."""
+        self._ends.close()
+
+    def suspend(self, native_id: NativeId) -> None:
+        """Send SIGSTOP to the program's process group, its shim with it."""
+        signal_group(_parse(native_id)[0], signal.SIGSTOP)
+
+    def resume(self, native_id: NativeId) -> None:
+        """Send SIGCONT to the program's process group."""
+        signal_group(_parse(native_id)[0], signal.SIGCONT)
+
     def terminate(self, native_id: NativeId) -> None:
-        """Send SIGTERM to the program's process group. Silent when it has ended."""
+        """Send SIGTERM to the program's process group, which wakes it if it is suspended."""
         process, _ = _parse(native_id)
         signal_group(process, signal.SIGTERM)
+        signal_group(process, signal.SIGCONT)
 
     def cancel(self, native_id: NativeId) -> None:
         """
@@ -130,6 +153,7 @@ class LocalEngine:
         # Finding processes reads the environment of all there are: once is enough after the end.
         if tag and is_alive(process):
             self._kill_all_but_shim(process, tag)
+            signal_group(process, signal.SIGCONT)  # a suspended shim writes no exit status
         if is_alive(process) and not wait_ended(process, 1.0, self._sleep):
             signal_group(process, signal.SIGKILL)
             wait_ended(process, 2.0, self._sleep)
@@ -137,7 +161,7 @@ class LocalEngine:
             signal_group(process, signal.SIGKILL)
         if tag:
             kill_tagged(TAG, tag, self._sleep)
-        self._reap()
+        self._reap(process.pid)
 
     def _start(self, program: Program, environment: Mapping[str, str]) -> int:
         folder, cwd = str(program.control), str(program.cwd)
@@ -181,11 +205,11 @@ class LocalEngine:
         process, control = _parse(native_id)
         code = _exit_code(control)
         if code is not None:
-            self._reap()
+            self._reap(process.pid)
             return EngineStatus(Phase.ENDED, code)
         if is_alive(process):
             return EngineStatus(Phase.RUNNING)
-        self._reap()
+        self._reap(process.pid)
         # Once more: it may have ended between the two questions.
         code = _exit_code(control)
         if code is not None:
@@ -202,19 +226,18 @@ class LocalEngine:
                     os.kill(process.pid, signal.SIGKILL)
             self._sleep(0.01)
 
-    def _reap(self, wanted: int = 0) -> bool:
-        """Collect children that have ended, lest they stay as zombies; was *wanted* one?"""
-        found = False
+    def _reap(self, pid: int) -> bool:
+        """Collect *pid*, if it is a child of ours that has ended, lest it stays as a zombie."""
         with self._guard:
-            for pid in list(self._children):
-                try:
-                    ended, _ = os.waitpid(pid, os.WNOHANG)
-                except ChildProcessError:
-                    ended = pid  # collected by somebody else
-                if ended:
-                    self._children.discard(pid)
-                    found = found or pid == wanted
-        return found
+            if pid not in self._children:
+                return False
+            try:
+                ended, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                ended = pid  # collected by somebody else
+            if ended:
+                self._children.discard(pid)
+            return bool(ended)
 
 
 def _native_id(process: ProcessId, control: Path) -> NativeId:

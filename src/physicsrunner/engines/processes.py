@@ -80,7 +80,7 @@ def wait_ended(process: ProcessId, timeout: float, sleep: Callable[[float], None
     """
     if not is_alive(process):
         return True
-    descriptor = _open_pidfd(process.pid)
+    descriptor = open_pidfd(process.pid)
     if descriptor is None:
         step = min(0.02, timeout)
         for _ in range(max(1, int(timeout / 0.02))):
@@ -198,7 +198,8 @@ def _group_is_ours(leader: ProcessId) -> bool:
     return False
 
 
-def _open_pidfd(pid: int) -> int | None:
+def open_pidfd(pid: int) -> int | None:
+    """Return a descriptor that becomes readable when process *pid* ends, or None."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):

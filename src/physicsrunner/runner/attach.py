@@ -95,11 +95,13 @@ def take_grant(attempt: Attempt, grant: LeaseGrant) -> None:
     if not grant.token:
         grant = replace(grant, token=attempt.config.token or "")
     attempt.grant = grant
-    attempt.number = grant.attempt
-    if grant.run != attempt.run:  # on the PhysicsWorks wire the server names the run
-        attempt.run = grant.run
+    attempts = attempt.station.attempts
+    attempts.pop((attempt.run, attempt.number), None)
+    # On the PhysicsWorks wire the server names the run.
+    attempt.run, attempt.number = grant.run, grant.attempt
+    attempts[attempt.run, attempt.number] = attempt
     attempt.reporter.rename(attempt.run, attempt.number)
-    attempt.log_file.secrets.add(grant.token)
+    hide_secrets(attempt, grant)
     # Where the server made the id, forgetting it would make a second run there.
     theirs = attempt.config.wire != NATIVE
     attempt.journal.note("named", sync=theirs, run=grant.run, name=grant.name)
@@ -108,13 +110,27 @@ def take_grant(attempt: Attempt, grant: LeaseGrant) -> None:
 
 def set_token(attempt: Attempt, token: str) -> None:
     """Use *token* from now on, here and in main.py's configuration at the next start."""
-    setter = getattr(attempt.uplink, "set_token", None)
-    if token and setter is not None:
-        setter(token)
-        attempt.log_file.secrets.add(token)
+    use_token(attempt, token)
     if attempt.grant is not None:
         attempt.grant = replace(attempt.grant, token=token or attempt.grant.token)
         write_private(_kept(attempt.folder), json.dumps(encode(attempt.grant)))
+
+
+def use_token(attempt: Attempt, token: str) -> None:
+    """Speak to the server with *token*, unless all attempts speak with another's."""
+    if not token:
+        return
+    attempt.log_file.hide(token, "[token]")
+    setter = getattr(attempt.uplink, "set_token", None)
+    if setter is not None and attempt.station.alone:
+        setter(token)
+
+
+def hide_secrets(attempt: Attempt, grant: LeaseGrant) -> None:
+    """See to it that neither token nor secret values of *grant* are shown."""
+    attempt.log_file.hide(grant.token, "[token]")
+    for name in grant.secrets:
+        attempt.log_file.hide(grant.environment.get(name), "***")
 
 
 def kept_grant(folder: WorkFolder, run: str) -> LeaseGrant | None:

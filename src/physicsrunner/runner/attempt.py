@@ -27,9 +27,8 @@ from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.stages import Stage, StagePlan, plan
 from physicsrunner.core.state import RunState
 from physicsrunner.engines.base import EngineStatus, Phase
-from physicsrunner.engines.local import LocalEngine
 from physicsrunner.errors import PhysicsRunnerError
-from physicsrunner.runner.attach import kept_grant
+from physicsrunner.runner.attach import hide_secrets, kept_grant, take_grant, use_token
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.fetch import Stopped
 from physicsrunner.runner.journal import History, Journal, Outcome
@@ -38,10 +37,11 @@ from physicsrunner.runner.logs import AttemptLog
 from physicsrunner.runner.reporting import Progress, Reporter
 from physicsrunner.runner.result import RunResult, StageTime
 from physicsrunner.runner.stages import download, execute, init, postprocess, watch
+from physicsrunner.runner.station import Station
 from physicsrunner.runner.stop import Clock, StopRequest
 from physicsrunner.runner.workdir import WorkFolder
 from physicsrunner.wire.documents import NATIVE, PHYSICSWORKS, RunnerConfig
-from physicsrunner.wire.messages import Failure
+from physicsrunner.wire.messages import Failure, LeaseGrant
 
 #: What each stage does. The order is `Stage`'s.
 STAGES: Final[Mapping[Stage, Callable[[Attempt], None]]] = MappingProxyType(
@@ -65,12 +65,14 @@ def carry_out(
     sleep: Callable[[float], None] = time.sleep,
     random: Callable[[], float] = chance.random,
     on_progress: Callable[[Progress], None] | None = None,
-    stop: threading.Event | None = None,
+    stop: threading.Event | StopRequest | None = None,
     starting_stage: str | None = None,
     skip_stages: str | Iterable[str] = (),
     debug_mode: bool = False,
     renew: bool = True,
     cache: Path | None = None,
+    shared: Station | None = None,
+    grant: LeaseGrant | None = None,
 ) -> RunResult:
     """
     Carry out one attempt, or go on with it.
@@ -80,19 +82,23 @@ def carry_out(
     config
         What to do, and where.
     uplink
-        The server; None: offline. It is not closed.
+        The server; None: offline, or that of *shared*. It is not closed.
     now, sleep, random
         POSIX seconds; seconds; a float in [0, 1).
     on_progress
         Called with a `Progress` at every change, from several threads.
     stop
-        Set it to cancel the run.
+        Set it to cancel the run; a `StopRequest` takes every wish, also before the attempt begins.
     starting_stage, skip_stages
         Names of stages (`core.stages`).
     renew
         False when somebody else (an agent) renews the lease.
     cache
         Folder of the input cache; None: the user's.
+    shared
+        What this attempt shares with others of the process, their server among it; None: nothing.
+    grant
+        Its lease, when that is known: it is not asked for then.
 
     Raises
     ------
@@ -111,12 +117,35 @@ def carry_out(
     with WorkLock(folder.lock):
         journal = Journal(folder.journal, now)
         _prepare(config, folder, journal, stages, explicit=bool(starting_stage))
-        with _opened(
-            config, folder, journal, stages, clock, uplink, on_progress, stop, debug_mode
-        ) as attempt:
+        with (
+            _station(shared, folder, uplink, clock) as station,
+            _opened(
+                config, folder, journal, stages, clock, station, on_progress, stop, debug_mode
+            ) as attempt,
+        ):
             attempt.renew = renew
             attempt.cache = cache
+            if grant is not None:
+                take_grant(attempt, grant)
+                attempt.granted = True
             return _run(attempt)
+
+
+@contextmanager
+def _station(
+    shared: Station | None, folder: WorkFolder, uplink: Uplink | None, clock: Clock
+) -> Iterator[Station]:
+    """Give what the attempts share, or what this one has for itself."""
+    if shared is not None:
+        yield shared
+        return
+    station = Station(
+        folder.root, uplink, alone=True, now=clock.now, sleep=clock.sleep, random=clock.random
+    )
+    try:
+        yield station
+    finally:
+        station.close()
 
 
 def is_over(config: RunnerConfig, history: History) -> bool:
@@ -170,22 +199,31 @@ def _opened(
     journal: Journal,
     stages: StagePlan,
     clock: Clock,
-    uplink: Uplink | None,
+    station: Station,
     on_progress: Callable[[Progress], None] | None,
-    outside: threading.Event | None,
+    outside: threading.Event | StopRequest | None,
     debug: bool,
 ) -> Iterator[Attempt]:
     history = journal.read()
+    fresh = history.run is None
     run = history.run or config.run or str(uuid.uuid4())
     number = history.attempt or config.attempt
     journal.note("begun", run=run, attempt=number, wire=config.wire, name=config.name)
     history = journal.read()
-    stop = StopRequest(outside)
-    log = AttemptLog(f"physicsrunner.{run}", debug=debug, secrets=[config.token])
+    stop = outside if isinstance(outside, StopRequest) else StopRequest(outside)
+    log = AttemptLog(f"physicsrunner.{run}", debug=debug, token=config.token)
     log.open(folder.debug / "runner.log")
     reporter = Reporter(
-        run, number, clock=clock, stop=stop, log=log.logger, on_progress=on_progress
+        run,
+        number,
+        clock=clock,
+        stop=stop,
+        log=log.logger,
+        on_progress=on_progress,
+        redact=log.redact,
     )
+    if station.alone:
+        station.log = log.logger
     attempt = Attempt(
         config=config,
         folder=folder,
@@ -197,21 +235,21 @@ def _opened(
         log=log.logger,
         log_file=log,
         reporter=reporter,
-        engine=LocalEngine(clock.sleep),
-        uplink=uplink,
+        station=station,
         run=run,
         number=number,
-        grant=kept_grant(folder, run) if uplink is not None else None,
+        grant=kept_grant(folder, run) if station.uplink is not None else None,
         outcome=history.outcome,
+        fresh=fresh and config.run is not None and not station.alone,
     )
-    token = attempt.grant.token if attempt.grant else None
-    setter = getattr(uplink, "set_token", None)
-    if token and setter is not None:
-        log.secrets.add(token)
-        setter(token)
+    if attempt.grant is not None:
+        hide_secrets(attempt, attempt.grant)
+        use_token(attempt, attempt.grant.token)
+    station.attempts[attempt.run, attempt.number] = attempt
     try:
         yield attempt
     finally:
+        station.attempts.pop((attempt.run, attempt.number), None)
         try:
             if attempt.watchers is not None:
                 attempt.watchers.close()

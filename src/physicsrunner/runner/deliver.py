@@ -9,15 +9,16 @@ Promises:
 - The outcome is reported after the files are sealed; a run that did not complete is reported also
   when its files are still on the way.
 - A lost lease is reported by nobody: its files are sent, its state is another's.
+- A run that the server tries again is delivered like one that has ended; one that is handed back
+  is reported as such, without an end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.stages import Stage
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
@@ -61,15 +62,13 @@ def _deliver(attempt: Attempt) -> Delivery:
     timeout = TIMEOUT_S if timeout is None else timeout
     _note_final(attempt)
     if not attempt.plan.upload:
-        _report(attempt, uplink, timeout)
+        _report(attempt, timeout)
         return Delivery(delivered=False, error="sending files was skipped")
-    contact(attempt).attached()
-    return _finish(attempt, uplink, timeout)
+    sync = contact(attempt).attached()
+    return _finish(attempt, sync, timeout)
 
 
-def _finish(attempt: Attempt, uplink: Uplink, timeout: float) -> Delivery:
-    sync = attempt.watchers.sync if attempt.watchers else None
-    assert sync is not None  # noqa: S101 (`attached` made it)
+def _finish(attempt: Attempt, sync: Sync, timeout: float) -> Delivery:
     delivery = Delivery(delivered=False)
     for _ in range(_ROUNDS):
         delivery = _send_all(attempt, sync, timeout)
@@ -79,7 +78,7 @@ def _finish(attempt: Attempt, uplink: Uplink, timeout: float) -> Delivery:
         if not delivery.delivered and completed:
             return delivery
         # Without contact the files have waited long enough for both.
-        answer = _report(attempt, uplink, timeout if delivery.delivered else UNREACHED_S)
+        answer = _report(attempt, timeout if delivery.delivered else UNREACHED_S)
         if answer is None or answer.error != "not_sealed":
             break
         attempt.log.info("not all files are sealed yet: %s", ", ".join(answer.unsealed[:10]))
@@ -112,14 +111,20 @@ def _note_final(attempt: Attempt) -> None:
     attempt.log_file.open(attempt.folder.control / "runner-late.log")
 
 
-def _report(attempt: Attempt, uplink: Uplink, timeout: float) -> ReportAnswer | None:
+def _report(attempt: Attempt, timeout: float) -> ReportAnswer | None:
     """Report the outcome, with whatever was not reported before it; None: nothing to report."""
     pending = attempt.reporter.close()
     outcome = attempt.outcome
     error = outcome.error if outcome else None
-    if outcome is None or (error is not None and error.code == LEASE_LOST):
+    fenced = attempt.reporter.fenced or (error is not None and error.code == LEASE_LOST)
+    if outcome is None or fenced:
         return None
     reports = _states_before(attempt, pending)
+    if outcome.state is RunState.RETRYING:
+        reports.append(
+            Report(attempt.run, attempt.number, hand_back=True, error=error, time=outcome.time)
+        )
+        return _asked(attempt, reports, timeout)
     reports.append(
         Report(
             attempt.run,
@@ -134,7 +139,12 @@ def _report(attempt: Attempt, uplink: Uplink, timeout: float) -> ReportAnswer | 
             time=outcome.time,
         )
     )
-    answers = server_patience(attempt, timeout).repeat(lambda: uplink.report(reports))
+    return _asked(attempt, reports, timeout)
+
+
+def _asked(attempt: Attempt, reports: Sequence[Report], timeout: float) -> ReportAnswer:
+    sender = attempt.station.reports()
+    answers = server_patience(attempt, timeout).repeat(lambda: sender.ask(reports))
     answer: ReportAnswer = answers[-1]
     if answer.error == "not_sealed":
         return answer

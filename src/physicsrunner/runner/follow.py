@@ -7,8 +7,8 @@ Promises:
   outputs/series.jsonl; it reads only new bytes, in bounded memory.
 - Points are appended to metadata/series.jsonl, each once: a follower that is killed at any moment
   and started again neither loses nor repeats points (`runner.follow_book`).
-- `touch` returns at once; a thread of its own does the work. `finish` reads everything to its
-  end, holds nothing back, and ends the thread.
+- `touch` reads on what was touched, in the thread that calls it (`follow_pump.Pump` for all
+  followers of a process). `finish` reads everything to its end and holds nothing back.
 - A file that cannot be read, or a disk that is full, never ends a run: what could not be done is
   tried again at the next touch.
 
@@ -52,13 +52,11 @@ class Follower:
     rules
         Rule sets for logs (`runner.rules.rules_for`).
     on_status
-        Called with the new status whenever it changes (from the follower's thread).
+        Called with the new status whenever it changes.
     on_points
         Called with new points after they are written.
     now
         The time, POSIX seconds.
-    background
-        False: `touch` does the work itself and there is no thread (tests).
     log
         Where to tell what could not be done; None: this module's.
     """
@@ -71,14 +69,12 @@ class Follower:
         on_status: Callable[[Status], None],
         on_points: Callable[[Sequence[Point]], None] | None = None,
         now: Callable[[], float],
-        background: bool = True,
         log: logging.Logger | None = None,
     ) -> None:
         self._folder = folder
         self._on_status = on_status
         self._on_points = on_points
         self._now = now
-        self._background = background
         self._choice = Choice(rules)
         self._log = log or logging.getLogger(__name__)
         self._book = Book(folder, self._choice, self._log)
@@ -90,10 +86,8 @@ class Follower:
         self._ignored: set[str] = set()
         self._warned = False
         self._working = threading.Lock()
-        self._wake = threading.Condition()
-        self._touched: set[Path] = set()
         self._ending = False
-        self._thread: threading.Thread | None = None
+        self._restless = False
 
     @property
     def status(self) -> Status | None:
@@ -102,45 +96,23 @@ class Follower:
 
     def touch(self, paths: Collection[Path]) -> None:
         """Look at *paths* (files or folders, absolute): they may have changed."""
-        if not self._background:
+        if not self._ending:
             self._work(set(paths), final=False)
-            return
-        with self._wake:
-            if self._ending:
-                return
-            self._touched.update(paths)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="follow", daemon=True)
-                self._thread.start()
-            self._wake.notify()
+
+    def due(self) -> float | None:
+        """Return after how many seconds to touch it again, if nothing changes; None: not at all."""
+        return _QUIET_S if self._restless or self._book.changed or self._book.blocked else None
 
     def finish(self) -> None:
         """Read everything to its end; afterwards `touch` does nothing. May be repeated."""
-        with self._wake:
-            self._ending = True
-            self._wake.notify()
-        if self._thread is not None:
-            self._thread.join()
+        self._ending = True
         self._work({self._folder.root}, final=True)
-
-    # -- the thread ------------------------------------------------------------------------------
-
-    def _loop(self) -> None:
-        while True:
-            with self._wake:
-                if not self._touched and not self._ending:
-                    self._wake.wait(_QUIET_S)
-                if self._ending:
-                    return
-                touched, self._touched = self._touched, set()
-            try:
-                self._work(touched, final=False)
-            except Exception:
-                # Following is a convenience for people: its fault must never end the run.
-                self._log.exception("following %s failed; it goes on", self._folder.root)
 
     def _work(self, touched: Collection[Path], *, final: bool) -> None:
         with self._working:
+            if self._ending and not final:
+                return
+            self._restless = False
             if final or any(self._folder.state_file.is_relative_to(path) for path in touched):
                 self._read_state(final=final)
             if not self._book.ready():
@@ -163,6 +135,7 @@ class Follower:
             if piece.restarted:
                 self._state.restart()
             self._state.feed(piece.data)
+            self._restless = True  # a line that has no end yet may be all that comes
             self._state_changed_at = self._now()
             if not piece.more:
                 break
@@ -243,7 +216,7 @@ class Follower:
         piece = followed.tail.read(final=final)
         if piece is None:
             return False
-        self._book.changed = True
+        self._book.changed = self._restless = True
         if piece.restarted:
             readers = self._choice.readers(followed.path)
             if readers is not None:

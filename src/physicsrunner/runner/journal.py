@@ -48,7 +48,9 @@ class History:
     stages: dict[Stage, float] = field(default_factory=dict)  #: seconds of each stage that is done
     program: str | None = None  #: native id
     started: float | None = None  #: POSIX seconds; when the program was started
-    stop_reason: str | None = None  #: cancelled, timeout, lease_lost
+    paused_s: float = 0.0  #: how long it was paused, in the pauses that are over
+    paused_since: float | None = None  #: POSIX seconds; it is paused
+    stop_reason: str | None = None  #: cancelled, timeout, lease_lost, silent, handed_back
     stop_time: float | None = None
     outcome: Outcome | None = None
     reported: bool = False  #: the server knows the outcome
@@ -159,6 +161,17 @@ def _stage_done(history: History, record: dict[str, Any]) -> History:
     return replace(history, stages=stages)
 
 
+def _paused(history: History, record: dict[str, Any]) -> History:
+    return replace(history, paused_since=history.paused_since or float(record["time"]))
+
+
+def _resumed(history: History, record: dict[str, Any]) -> History:
+    if history.paused_since is None:
+        return history
+    pause = max(0.0, float(record["time"]) - history.paused_since)
+    return replace(history, paused_s=history.paused_s + pause, paused_since=None)
+
+
 def _outcome(history: History, record: dict[str, Any]) -> History:
     error = record.get("error")
     outcome = Outcome(
@@ -177,6 +190,8 @@ _EVENTS: dict[str, Callable[[History, dict[str, Any]], History]] = {
     "program": lambda history, record: replace(
         history, program=record["native_id"], started=record["started"]
     ),
+    "paused": _paused,
+    "resumed": _resumed,
     "stopping": lambda history, record: replace(
         history, stop_reason=record["reason"], stop_time=record["time"]
     ),

@@ -3,28 +3,28 @@ What the runner says of its attempt while it goes on: to the server, and to the 
 
 Promises: nothing here ever blocks the program or the stages; the server hears of progress at most
 ten times a second, and always of the latest; state changes are sent in order and kept until the
-server has them. Commands and lost leases in its answers reach the attempt's `StopRequest`.
+server has them. Commands and lost leases in its answers reach the attempt's `StopRequest`; from a
+lost lease on nothing more is reported. Values that are secret are not in what is said.
 
-The final report is not sent here but by `deliver`, which waits for its answer; what is still kept
-here goes out before it.
+`reports.ReportSender` sends, for this attempt and all others. The final report is sent by
+`deliver`, which waits for its answer; what is still kept here goes out before it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING
 
-from physicsrunner.client.uplink import Uplink
-from physicsrunner.core.retry import Backoff
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.stop import CANCELLED, LEASE_LOST, Clock, StopRequest
 from physicsrunner.wire.messages import Report, ReportAnswer
 
-_BETWEEN_S: Final = 0.1
+if TYPE_CHECKING:
+    from physicsrunner.runner.reports import ReportSender
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Progress:
 
 
 class Reporter:
-    """Reports of one attempt. Any thread may call; one thread sends."""
+    """Reports of one attempt. Any thread may call; none waits."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Reporter:
         stop: StopRequest,
         log: logging.Logger,
         on_progress: Callable[[Progress], None] | None = None,
+        redact: Callable[[str], str] = lambda text: text,
     ) -> None:
         self._progress = Progress(run, attempt, RunState.PREPARING)
         self._clock = clock
@@ -61,23 +62,28 @@ class Reporter:
         self._guard = threading.Condition()
         self._states: list[Report] = []
         self._latest: Report | None = None
-        self._uplink: Uplink | None = None
-        self._thread: threading.Thread | None = None
+        self._redact = redact
+        self._sender: ReportSender | None = None
+        self._on_its_way = False
         self._closed = False
-        self._backoff = Backoff(base=0.25, cap=15.0)
+        self.fenced = False  #: the lease is another's: nothing more is reported
 
     def rename(self, run: str, attempt: int) -> None:
         """Set the ids, once they are known; before `start`."""
         self._progress = replace(self._progress, run=run, attempt=attempt)
 
-    def start(self, uplink: Uplink) -> None:
-        """Begin to send to *uplink*."""
+    def start(self, sender: ReportSender) -> None:
+        """Begin to send by *sender*."""
         with self._guard:
-            if self._thread is not None or self._closed:
+            if self._sender is not None or self._closed:
                 return
-            self._uplink = uplink
-            self._thread = threading.Thread(target=self._send_all, name="reports", daemon=True)
-        self._thread.start()
+            self._sender = sender
+        sender.wake(self)
+
+    @property
+    def present(self) -> Progress:
+        """What was said last."""
+        return self._progress
 
     def stage(self, name: str) -> None:
         """Say which stage it is in."""
@@ -85,7 +91,16 @@ class Reporter:
 
     def status(self, progress: float | None, label: str | None, eta_s: float | None = None) -> None:
         """Say how far it is; None says nothing new."""
+        label = None if label is None else self._redact(label)
         self._say(progress=progress, label=label, eta_s=eta_s)
+
+    def silent(self, silent: bool) -> None:
+        """Say that the program has written nothing for long, or that it writes again."""
+        with self._guard:
+            now = self._clock.now()
+            report = Report(self._progress.run, self._progress.attempt, silent=silent, time=now)
+            self._states.append(report)
+        self._wake()
 
     def state(self, state: RunState) -> None:
         """Say that the run is now in *state*."""
@@ -96,26 +111,82 @@ class Reporter:
             now = self._clock.now()
             report = Report(self._progress.run, self._progress.attempt, state=state, time=now)
             self._states.append(report)
-            self._guard.notify()
+        self._wake()
         self._tell()
 
     def close(self) -> list[Report]:
         """Stop sending; return the reports that the server does not have, oldest first."""
         with self._guard:
             self._closed = True
-            self._guard.notify()
-        if self._thread is not None:
-            self._thread.join(timeout=30.0)
+            sender = self._sender
+        if sender is not None:
+            sender.forget(self)
+        with self._guard:
+            self._guard.wait_for(lambda: not self._on_its_way, timeout=60.0)
+            left = self._left()
+            return [] if self.fenced else left
+
+    def heed(self, commands: Sequence[str], error: str | None) -> None:
+        """Do what an answer of the server asks for."""
+        if "cancel" in commands:
+            self._stop.ask(CANCELLED)
+        if "pause" in commands:
+            self._stop.pause(True)
+        elif "resume" in commands:
+            self._stop.pause(False)
+        if error == "lease_lost":
+            self._stop.ask(LEASE_LOST)
+            with self._guard:
+                self.fenced = True
+                self._left()
+
+    # -- what the sender calls -------------------------------------------------------------------
+
+    def take(self) -> list[Report]:
+        """Give what there is to say, oldest first."""
+        with self._guard:
+            if self._closed or self.fenced:
+                return []
+            said = self._left()
+            self._on_its_way = bool(said)
+            return said
+
+    def answered(self, answers: Sequence[ReportAnswer]) -> None:
+        """Heed the answers."""
+        for answer in answers:
+            # A run that cannot be running is over there: nobody waits for this program.
+            over = answer.error == "illegal_transition"
+            self.heed(answer.commands, "lease_lost" if over else answer.error)
+            if answer.error:
+                self._log.warning("a report was refused: %s", answer.detail or answer.error)
+        self._landed()
+
+    def put_back(self, reports: Sequence[Report], error: PhysicsRunnerError) -> None:
+        """Keep *reports* for the next time, unless the server refused them."""
+        self._log.info("a report was not delivered: %s", error)
+        with self._guard:
+            if error.retryable and not self.fenced:
+                self._states = [report for report in reports if _stays(report)] + self._states
+                last = reports[-1] if reports and not _stays(reports[-1]) else None
+                if last is not None and self._latest is None:
+                    self._latest = last
+        self._landed()
+        self._wake()
+
+    def _left(self) -> list[Report]:
         left = [*self._states, *([self._latest] if self._latest else [])]
         self._states, self._latest = [], None
         return left
 
-    def heed(self, commands: list[str], error: str | None) -> None:
-        """Do what an answer of the server asks for."""
-        if "cancel" in commands:
-            self._stop.ask(CANCELLED)
-        if error == "lease_lost":
-            self._stop.ask(LEASE_LOST)
+    def _landed(self) -> None:
+        with self._guard:
+            self._on_its_way = False
+            self._guard.notify_all()
+
+    def _wake(self) -> None:
+        sender = self._sender
+        if sender is not None and not (self._closed or self.fenced):
+            sender.wake(self)
 
     def _say(
         self,
@@ -134,7 +205,7 @@ class Reporter:
                 return
             latest = self._latest or Report(before.run, before.attempt)
             self._latest = replace(latest, **said, time=self._clock.now())  # type: ignore[arg-type]
-            self._guard.notify()
+        self._wake()
         self._tell()
 
     def _tell(self) -> None:
@@ -146,53 +217,7 @@ class Reporter:
             # The caller's own code: its fault must not end the run.
             self._log.exception("on_progress failed")
 
-    def _send_all(self) -> None:
-        tries = 0
-        while True:
-            batch = self._take()
-            if not batch:
-                return
-            try:
-                assert self._uplink is not None  # noqa: S101 (set before the thread starts)
-                answers = self._uplink.report(batch)
-            except PhysicsRunnerError as error:
-                tries += 1
-                self._log.info("a report was not delivered: %s", error)
-                self._put_back(batch if error.retryable else batch[:0])
-                wait = self._backoff.wait(
-                    tries,
-                    random=self._clock.random,
-                    retry_after=getattr(error, "retry_after", None),
-                )
-            else:
-                tries = 0
-                self._heed_all(answers)
-                wait = _BETWEEN_S
-            with self._guard:
-                self._guard.wait_for(lambda: self._closed, timeout=wait)
 
-    def _take(self) -> list[Report]:
-        """Wait for something to say; nothing means: closed."""
-        with self._guard:
-            self._guard.wait_for(lambda: self._closed or self._states or self._latest)
-            if self._closed:
-                return []
-            batch = [*self._states, *([self._latest] if self._latest else [])]
-            self._states, self._latest = [], None
-            return batch
-
-    def _put_back(self, batch: list[Report]) -> None:
-        with self._guard:
-            self._states = [report for report in batch if report.state] + self._states
-            last = batch[-1] if batch and batch[-1].state is None else None
-            if last is not None and self._latest is None:
-                self._latest = last
-
-    def _heed_all(self, answers: object) -> None:
-        for answer in answers if isinstance(answers, (list, tuple)) else ():
-            if isinstance(answer, ReportAnswer):
-                # A run that cannot be running is over there: nobody waits for this program.
-                over = answer.error == "illegal_transition"
-                self.heed(answer.commands, "lease_lost" if over else answer.error)
-                if answer.error:
-                    self._log.warning("a report was refused: %s", answer.detail or answer.error)
+def _stays(report: Report) -> bool:
+    """Say whether *report* must arrive; of the others the latest is enough."""
+    return report.state is not None or report.silent is not None

@@ -50,6 +50,7 @@ class Followed:
     run: str
     attempt: int
     folder: WorkFolder
+    fresh: bool = False  #: nothing of it was ever sent: the server need not be asked what it has
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Sync:
 
     def add(self, followed: Followed) -> None:
         """Follow one attempt from now on; what is on the disk already goes first."""
-        book = Book(followed.run, followed.attempt, Disk(followed.folder))
+        book = Book(followed.run, followed.attempt, Disk(followed.folder), loaded=followed.fresh)
         with self._changed:
             if book.key in self._books:
                 return
@@ -147,6 +148,10 @@ class Sync:
         with self._changed:
             for path in paths:
                 text = str(path)
+                whole = self._roots.get(text)
+                if whole is not None:
+                    self._scans[whole.key] = None
+                    continue
                 if self._book_of(text) is not None:
                     self._touched.add(text)
                     continue

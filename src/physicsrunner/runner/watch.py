@@ -99,7 +99,7 @@ class FolderWatch:
     ) -> None:
         self._root = root
         self._on_change = on_change
-        self._coalesce_s = coalesce_s
+        self.coalesce_s = coalesce_s  #: may be changed while it watches
         self._scan_s = scan_s
         self._poll_s = poll_s
         self._clock = clock
@@ -172,7 +172,7 @@ class FolderWatch:
                     # Not before coalesce_s after the last report: that is what joins a burst.
                     due = last_scan + self._scan_s
                     if self._touched:
-                        due = min(due, last + self._coalesce_s)
+                        due = min(due, last + self.coalesce_s)
                     if now >= due:
                         break
                     self._changed.wait(due - now)

@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -31,8 +31,9 @@ def write(attempt: Attempt, stages: Sequence[StageTime]) -> None:
     """Write both files."""
     folder = attempt.folder.metadata
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "provenance.json", provenance(attempt))
-    _write(folder / "run_metadata.json", metadata(attempt, stages))
+    redact = attempt.log_file.redact
+    _write(folder / "provenance.json", provenance(attempt), redact)
+    _write(folder / "run_metadata.json", metadata(attempt, stages), redact)
 
 
 def provenance(attempt: Attempt) -> dict[str, Any]:
@@ -144,7 +145,8 @@ def _time(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _write(path: Path, value: Any) -> None:
+def _write(path: Path, value: Any, redact: Callable[[str], str]) -> None:
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    temporary.write_text(redact(text) + "\n", "utf-8")
     temporary.replace(path)

@@ -75,6 +75,8 @@ def read_case(attempt: Attempt) -> None:
 
 
 def _attach_or_go_offline(attempt: Attempt) -> None:
+    if attempt.granted:
+        return
     can_wait_for_later = attempt.main_script.is_file()
     try:
         attach(attempt, OFFLINE_AFTER_S if can_wait_for_later else PATIENCE_S)

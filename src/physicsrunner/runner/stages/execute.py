@@ -9,6 +9,7 @@ only once. Its exit code decides the outcome, which is on disk before anything e
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from physicsrunner.runner.environment import program
 from physicsrunner.runner.fetch import Stopped
 from physicsrunner.runner.journal import Outcome
 from physicsrunner.runner.process import supervise
-from physicsrunner.runner.stop import CANCELLED, LEASE_LOST, TIMEOUT
+from physicsrunner.runner.stop import CANCELLED, HAND_BACK, LEASE_LOST, SILENT, TIMEOUT
 from physicsrunner.wire.messages import Failure
 
 _TAIL: Final = 4096  # bytes of the log that are searched for its last line
@@ -29,7 +30,8 @@ _TAIL: Final = 4096  # bytes of the log that are searched for its last line
 def run(attempt: Attempt) -> None:
     """Start main.py or go on with it; wait for its end; keep the outcome."""
     native_id, started = _running(attempt) or _start(attempt)
-    attempt.reporter.state(RunState.RUNNING)
+    if attempt.history.paused_since is None:
+        attempt.reporter.state(RunState.RUNNING)
     stopped, status = supervise(attempt, native_id, started)
     outcome = judge(attempt, status, attempt.stop.reason if stopped else None)
     attempt.log.info("main.py ended: %s, exit code %s", outcome.state.value, outcome.exit_code)
@@ -38,6 +40,9 @@ def run(attempt: Attempt) -> None:
 
 def record(attempt: Attempt, outcome: Outcome) -> None:
     """Make *outcome* the attempt's, on disk first."""
+    if outcome.error is not None:
+        message = attempt.log_file.redact(outcome.error.message)
+        outcome = replace(outcome, error=replace(outcome.error, message=message))
     attempt.journal.note(
         "outcome", state=outcome.state, exit_code=outcome.exit_code, error=outcome.error
     )
@@ -53,6 +58,13 @@ def judge(attempt: Attempt, status: EngineStatus, reason: str | None) -> Outcome
         limit = attempt.limits.time_s
         text = f"main.py was stopped after its time limit of {limit:g} s"
         return Outcome(RunState.TIMEOUT, code, Failure(TIMEOUT, text), now)
+    if reason == SILENT:
+        limit = attempt.limits.silence_s
+        text = f"main.py was stopped: it had written nothing for {limit:g} s"
+        return Outcome(RunState.TIMEOUT, code, Failure(SILENT, text), now)
+    if reason == HAND_BACK:
+        text = "handed back before its end: another attempt carries the run out"
+        return Outcome(RunState.RETRYING, code, Failure(HAND_BACK, text), now)
     if reason == LEASE_LOST:
         text = "this attempt's lease went to another runner"
         return Outcome(RunState.FAILED, code, Failure(LEASE_LOST, text), now)

@@ -2,23 +2,23 @@
 Stage watch: everything that goes on beside the program, until the files are delivered.
 
 The folder is watched; what changes is hinted to the follower (status lines and live series) and to
-the sync (files). The lease is renewed. The stage itself only begins to start these, and `Watchers`
-ends them: main.py does not wait for what takes long to load. What it writes meanwhile is found by
-the first scan.
+the sync (files). The lease is renewed. The station does all that for many attempts; here is one
+attempt's part. The stage itself only begins to start these, and `Watchers` ends them: main.py does
+not wait for what takes long to load. What it writes meanwhile is found by the first scan.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from physicsrunner.errors import PhysicsRunnerError
-from physicsrunner.runner.attach import set_token
 from physicsrunner.runner.context import Attempt
+from physicsrunner.runner.environment import CONFIG_NAME
 from physicsrunner.runner.heartbeat import Heartbeat
 from physicsrunner.wire.messages import HeldLease
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from physicsrunner.core.progress import Status
     from physicsrunner.runner.follow import Follower
     from physicsrunner.runner.sync import Sync
-    from physicsrunner.runner.watch import FolderWatch
 
 
 def run(attempt: Attempt) -> None:
@@ -44,32 +43,31 @@ def contact(attempt: Attempt) -> Watchers:
 
 
 class Watchers:
-    """What works beside the program."""
+    """What works beside the program: this attempt's part of what the station does for all."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self.sync: Sync | None = None
         self._follower: Follower | None = None
-        self._watch: FolderWatch | None = None
+        self._watching = False
         self._heartbeat: Heartbeat | None = None
         self._starting: threading.Thread | None = None
-        self._sending = False
-        self._news = threading.Event()
-        self._ended = threading.Event()
+        self._guard = threading.Lock()
+        self._ended = False
 
     def keep_contact(self) -> None:
         """Renew the lease and report, once there is a lease."""
         attempt = self._attempt
         if attempt.uplink is None or attempt.grant is None:
             return
-        attempt.reporter.start(attempt.uplink)
+        attempt.reporter.start(attempt.station.reports())
         if attempt.renew and self._heartbeat is None:
             self._heartbeat = Heartbeat(
                 attempt.uplink,
                 HeldLease(attempt.run, attempt.number),
                 renew_s=attempt.grant.renew_s,
                 heed=attempt.reporter.heed,
-                on_token=lambda token: set_token(attempt, token),
+                on_token=attempt.set_token,
                 random=attempt.clock.random,
                 log=attempt.log,
             )
@@ -77,26 +75,33 @@ class Watchers:
 
     def start(self) -> None:
         """Start following, and sending where there is a server."""
+        if not self._attempt.station.alone:
+            self._start_following()  # all is loaded, and a thread is a price
+            return
         self._starting = threading.Thread(target=self._start_following, name="watch-start")
         self._starting.start()
 
-    def attached(self) -> None:
-        """The server has been reached, if it had not before: send from now on."""
+    def attached(self) -> Sync:
+        """Send, if that was not begun before: the server has been reached."""
         if self.sync is None:
-            self.sync = self._make_sync()
-        self._send()
+            self.sync = self._begin_to_send()
+        return self.sync
 
     def settle(self) -> None:
         """The program has ended: read what it left and end following."""
-        self._ended.set()
-        self._news.set()
         if self._starting is not None:
             self._starting.join()
             self._starting = None
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
+        if self._watching:
+            self._attempt.station.watch().remove(self._attempt.folder.root)
+            self._watching = False
+        with self._guard:
+            # What it wrote at its very end may not have been heard of.
+            ended, self._ended = self._ended, True
+            if not ended and self._follower is None and _any_output(self._attempt.folder.outputs):
+                self._follower = self._make_follower()
         if self._follower is not None:
+            self._attempt.station.pump().forget(self._follower)
             self._follower.finish()
             self._follower = None
 
@@ -108,80 +113,68 @@ class Watchers:
             if self._heartbeat is not None:
                 self._heartbeat.close()
             if self.sync is not None:
-                self.sync.close()
+                self.sync.remove(self._attempt.run, self._attempt.number)
 
     def _start_following(self) -> None:
         attempt = self._attempt
         try:
-            self._watch_folder()
+            self._watching = True
+            attempt.station.watch().add(attempt.folder.root, self._changed)
             if attempt.uplink is not None and attempt.grant is not None and attempt.plan.upload:
-                self.sync = self._make_sync()
-                self._send()
+                self.sync = self._begin_to_send()
             import physicsrunner.runner.post.archives
             import physicsrunner.runner.post.provenance
             import physicsrunner.runner.post.results  # noqa: F401 - for the next stage
-
-            self._follow_once_there_is_something()
         except (PhysicsRunnerError, OSError) as error:
             attempt.warn(f"nothing is followed live: {error}")
         except Exception:
             attempt.log.exception("nothing is followed live")
 
-    def _watch_folder(self) -> None:
-        from physicsrunner.runner.watch import FolderWatch
+    def _begin_to_send(self) -> Sync:
+        from physicsrunner.runner.sync import Followed
 
-        self._watch = FolderWatch(self._attempt.folder.root, self._changed, log=self._attempt.log)
-        self._watch.start()
+        attempt = self._attempt
+        sync = attempt.station.sync()
+        sync.add(Followed(attempt.run, attempt.number, attempt.folder, fresh=attempt.fresh))
+        return sync
 
-    def _follow_once_there_is_something(self) -> None:
-        """Loading the follower and its rules takes a tenth of a second: not for nothing."""
-        while not _any_output(self._attempt.folder.outputs):
-            if self._ended.is_set():
-                return
-            self._news.wait()
-            self._news.clear()
-        self._follow()
-
-    def _follow(self) -> None:
+    def _make_follower(self) -> Follower:
         from physicsrunner.runner.follow import Follower
 
         attempt = self._attempt
-        follower = Follower(
+        return Follower(
             attempt.folder,
             rules=_rules(attempt),
             on_status=self._status,
             now=attempt.clock.now,
             log=attempt.log,
         )
-        self._follower = follower
-        follower.touch({attempt.folder.root})
-
-    def _send(self) -> None:
-        if self.sync is not None and not self._sending:
-            self._sending = True
-            self.sync.start()
-
-    def _make_sync(self) -> Sync:
-        from physicsrunner.runner.sync import Followed, Sync
-
-        attempt = self._attempt
-        assert attempt.uplink is not None  # noqa: S101 (the caller looked)
-        sync = Sync(
-            attempt.uplink,
-            now=attempt.clock.now,
-            random=attempt.clock.random,
-            log=attempt.log,
-        )
-        sync.add(Followed(attempt.run, attempt.number, attempt.folder))
-        return sync
 
     def _changed(self, paths: frozenset[Path]) -> None:
-        self._news.set()
-        sync, follower = self.sync, self._follower
-        if sync is not None:
-            sync.touch(paths)
+        attempt = self._attempt
+        if attempt.watched_for_more or any(path.name == CONFIG_NAME for path in paths):
+            attempt.stop.wake()
+        if self.sync is not None:
+            self.sync.touch(paths)
+        self._follow(paths)
+
+    def _follow(self, paths: Collection[Path]) -> None:
+        """Follow once there is something: loading the follower takes a tenth of a second."""
+        outputs = self._attempt.folder.outputs
+        if self._follower is None:
+            concerned = any(
+                path.is_relative_to(outputs) or outputs.is_relative_to(path) for path in paths
+            )
+            if not concerned or not _any_output(outputs):
+                return
+            with self._guard:
+                if self._ended:
+                    return
+                self._follower = self._make_follower()
+            paths = {self._attempt.folder.root}
+        follower = self._follower
         if follower is not None:
-            follower.touch(paths)
+            self._attempt.station.pump().touch(follower, paths)
 
     def _status(self, status: Status) -> None:
         self._attempt.reporter.status(status.progress, status.label or None, status.eta_s)
