@@ -29,21 +29,26 @@ from physicsrunner.server.limits import BodyLimits, Limits
 from physicsrunner.server.live import Live
 from physicsrunner.server.metrics import Measured, Metrics
 from physicsrunner.server.parts import Parts
+from physicsrunner.server.ratelimit import RateLimit
 from physicsrunner.server.rest import (
     access,
     agents,
     artifacts,
     attempts,
+    audit,
     batch,
     leases,
     logs,
     models,
+    projects,
     queue,
     requests,
     server,
     simulations,
     sync,
+    tokens,
     uploads,
+    users,
 )
 from physicsrunner.service.services import Services
 from physicsrunner.wire.live import SOCKETIO_PATH
@@ -66,6 +71,10 @@ _ROUTERS: Final = (
     attempts,
     sync,
     access,
+    tokens,
+    users,
+    projects,
+    audit,
     server,
 )
 #: Foreign wires: path and module, each with ``router(services) -> APIRouter``.
@@ -124,7 +133,7 @@ class Application:
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
         assert self._live is not None  # noqa: S101 - made in __init__
         hub = Hub(asyncio.get_running_loop())
-        parts = Parts(self._services, hub, self._limits, self.metrics)
+        parts = Parts(self._services, hub, self._limits, self.metrics, RateLimit(time.monotonic))
         api.state.parts = parts
         self._hub = hub
         self._live.attach(hub)

@@ -19,6 +19,7 @@ from fastapi import Depends, Request
 from physicsrunner.server.hub import Hub
 from physicsrunner.server.limits import Limits
 from physicsrunner.server.metrics import Metrics
+from physicsrunner.server.ratelimit import RateLimit
 from physicsrunner.service.services import Services
 
 
@@ -55,6 +56,7 @@ class Parts:
     hub: Hub
     limits: Limits
     metrics: Metrics
+    logins: RateLimit  #: tries by address
     bodies: OpenBodies = field(default_factory=OpenBodies)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -25,6 +25,7 @@ AGENTS: Final = f"{API}/agents"
 ENROLL: Final = f"{AGENTS}/enroll"
 ENROLL_TOKENS: Final = f"{AGENTS}/tokens"
 LOGIN: Final = f"{API}/login"
+LOGOUT: Final = f"{API}/logout"
 REFRESH: Final = f"{API}/tokens/refresh"
 TOKENS: Final = f"{API}/tokens"
 USERS: Final = f"{API}/users"
@@ -73,3 +74,34 @@ def attempt_blocks(run: str, n: int) -> str:
 def artifact(run: str, path: str) -> str:
     """Return the path of one file of a run."""
     return f"{simulation(run)}/artifacts/{quote(path)}"
+
+
+def user(name: str) -> str:
+    """Return the path of a person; `UsageError` where none is named."""
+    return f"{USERS}/{_named(name, 'user')}"
+
+
+def token(token_id: str) -> str:
+    """Return the path of a token; `UsageError` where none is named."""
+    return f"{TOKENS}/{_named(token_id, 'token')}"
+
+
+def project(project_id: str) -> str:
+    """Return the path of a project; `UsageError` where none is named."""
+    return f"{PROJECTS}/{_named(project_id, 'project')}"
+
+
+def members(project_id: str) -> str:
+    """Return the path of a project's members."""
+    return f"{project(project_id)}/members"
+
+
+def member(project_id: str, name: str) -> str:
+    """Return the path of one member of a project; `UsageError` where none is named."""
+    return f"{members(project_id)}/{_named(name, 'user')}"
+
+
+def _named(text: str, what: str) -> str:
+    if not text.strip():
+        raise UsageError(f"no {what} is named")
+    return quote(text, safe="")
