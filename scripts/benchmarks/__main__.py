@@ -35,6 +35,8 @@ def run(argv: list[str]) -> int:
         for name, what in known.items():
             print(f"  {name:<14} {what}")
         return 0 if not argv or argv[0] in ("-h", "--help") else 2
+    # Python has put this folder first, where `queue` would hide the one of the standard library.
+    sys.path[:] = [place for place in sys.path if place != str(HERE)]
     sys.path.insert(0, str(HERE.parent.parent))
     sys.path.append(str(HERE))  # last: a benchmark may have the name of a module of Python's
     status: int = _loaded(argv[0]).main(argv[1:])
