@@ -66,7 +66,12 @@ class Reporter:
         self._sender: ReportSender | None = None
         self._on_its_way = False
         self._closed = False
-        self.fenced = False  #: the lease is another's: nothing more is reported
+        self._fenced = False
+
+    @property
+    def fenced(self) -> bool:
+        """Whether the lease is another's: nothing more is reported then."""
+        return self._fenced or self._stop.reason == LEASE_LOST
 
     def rename(self, run: str, attempt: int) -> None:
         """Set the ids, once they are known; before `start`."""
@@ -137,7 +142,7 @@ class Reporter:
         if error == "lease_lost":
             self._stop.ask(LEASE_LOST)
             with self._guard:
-                self.fenced = True
+                self._fenced = True
                 self._left()
 
     # -- what the sender calls -------------------------------------------------------------------
