@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from physicsrunner.core.bundle import MAX_BYTES, check_member, check_names, content_version
-from physicsrunner.core.permissions import Scope
-from physicsrunner.errors import InvalidRequest, NotAllowed, NotFound, UnsafeArchive
+from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound, UnsafeArchive
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.store.base import ModelRow, Store
 from physicsrunner.store.blobs import BlobStore
@@ -56,19 +55,26 @@ class ModelService:
         self._access = access
         self._now = now
 
-    def add(self, identity: Identity, zip_path: Path, name: str | None = None) -> ModelVersion:
+    def add(
+        self,
+        identity: Identity,
+        zip_path: Path,
+        name: str | None = None,
+        project: str | None = None,
+    ) -> ModelVersion:
         """
-        Keep the bundle at *zip_path*, which stays the caller's to remove.
+        Keep the bundle at *zip_path*, which stays the caller's to remove, in *project* or in none.
 
         Raises
         ------
         InvalidRequest, UnsafeArchive
             If it is no zip, has no main.py, or holds what must not be unpacked.
         """
-        self._access.require(identity, "models:create")
+        self._access.require_in(identity, "models:create", project)
         title = (name or "").strip() or "model"
         if len(title) > 255:
             raise InvalidRequest("the model's name is longer than 255 characters")
+        self._check_name(identity, title, project)
         version = bundle_version(zip_path)
         self._blobs.put(version, zip_path)
         # Of what is kept: the same content may lie there already, packed in another way.
@@ -81,30 +87,35 @@ class ModelService:
             sha256=sha256,
             created=self._now(),
             created_by=identity.subject,
+            project_id=project,
         )
         return _version(self._store.add_model(row, str(uuid.uuid4())))
 
     def bundle(self, identity: Identity, model_id: str, version: str | None = None) -> Path:
-        """Return the zip of a version, to read. An attempt's token gets that of its run alone."""
-        self._access.require(identity, "models:read")
-        row = self.row(model_id, version)
-        if self._access.scope(identity, "models:read") is Scope.OWN:
-            run = self._store.summary(identity.run or "")
-            if run is None or (run.model_id, run.model_version) != (row.id, row.version):
-                raise NotAllowed("the token's run does not use this model")
-        return self._blobs.path(row.version)
+        """Return the zip of a version, to read. A machine gets those of its runs alone."""
+        return self._blobs.path(self.usable(identity, model_id, version).version)
 
     def get(self, identity: Identity, model_id: str, version: str | None = None) -> ModelVersion:
         """Return a version of a model; *version* None: the newest."""
-        self._access.require(identity, "models:read")
-        return _version(self.row(model_id, version))
+        return _version(self.usable(identity, model_id, version))
 
     def list(self, identity: Identity) -> Versions:
-        """Return the newest version of every model, the latest first."""
+        """Return the newest version of every model that the caller may read, the latest first."""
         self._access.require(identity, "models:read")
-        if self._access.scope(identity, "models:read") is Scope.OWN:
-            raise NotAllowed("an attempt's token shows no models")
-        return [_version(row) for row in self._store.models()]
+        if identity.kind != "user":
+            raise NotAllowed("a machine's token shows no models")
+        return [_version(row) for row in self._store.models() if self._may_read(identity, row)]
+
+    def usable(self, identity: Identity, model_id: str, version: str | None = None) -> ModelRow:
+        """Return what the store has of a version that the caller may read; raise `NotFound`."""
+        self._access.require(identity, "models:read")
+        row = self.row(model_id, version)
+        if identity.kind == "user":
+            if not self._may_read(identity, row):
+                raise NotFound(f"there is no model {model_id}")
+        elif not self._uses(identity, row):
+            raise NotAllowed("the token's run does not use this model")
+        return row
 
     def row(self, model_id: str, version: str | None) -> ModelRow:
         """Return what the store has of a version; raise `NotFound`."""
@@ -113,6 +124,24 @@ class ModelService:
             of = f" version {version}" if version else ""
             raise NotFound(f"there is no model {model_id}{of}")
         return row
+
+    def _may_read(self, identity: Identity, row: ModelRow) -> bool:
+        return self._access.may_see(identity, "models:read", row.project_id, row.created_by)
+
+    def _uses(self, identity: Identity, row: ModelRow) -> bool:
+        """Say whether a machine's run has that model, or a run that an agent carries out."""
+        if identity.kind == "attempt":
+            run = self._store.summary(identity.run or "")
+            runs = [] if run is None else [run]
+        else:
+            runs = self._store.active_on(identity.subject)
+        return any((run.model_id, run.model_version) == (row.id, row.version) for run in runs)
+
+    def _check_name(self, identity: Identity, name: str, project: str | None) -> None:
+        """Raise where somebody else's model would get a version of who may not even read it."""
+        for row in self._store.models():
+            if (row.name, row.project_id) == (name, project) and not self._may_read(identity, row):
+                raise Conflict(f"the model name {name!r} is taken; choose another one")
 
 
 def _version(row: ModelRow) -> ModelVersion:

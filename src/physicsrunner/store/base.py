@@ -314,6 +314,10 @@ class ModelStore(Protocol):
         """Return the size in bytes of an uploaded input; None if there is none."""
         ...
 
+    def sent_input(self, sha256: str, user: str) -> bool:
+        """Say whether *user* has sent the input of that content: knowing its name is not enough."""
+        ...
+
 
 class AgentStore(Protocol):
     """The agents that were heard of."""

@@ -21,6 +21,7 @@ class MemorySide(MemoryEvents):
         self._removed: list[tuple[str, int, FileRow, float]] = []
         self._models: list[ModelRow] = []
         self._uploads: dict[str, int] = {}
+        self._senders: set[tuple[str, str]] = set()
         self._agents: dict[str, AgentRow] = {}
         self._studies: dict[str, StudyRow] = {}
 
@@ -99,6 +100,12 @@ class MemorySide(MemoryEvents):
         """Keep that an input of this content lies in the folder of inputs."""
         with self._lock:
             self._uploads.setdefault(sha256, size)
+            self._senders.add((sha256, by))
+
+    def sent_input(self, sha256: str, user: str) -> bool:
+        """Say whether *user* has sent the input of that content."""
+        with self._lock:
+            return (sha256, user) in self._senders
 
     def upload(self, sha256: str) -> int | None:
         """Return the size in bytes of an uploaded input; None if there is none."""

@@ -227,6 +227,14 @@ uploads: Final = Table(
     Index(None, "created_at"),
 )
 
+# Who has sent an input: knowing its SHA-256 is not having it.
+upload_owners: Final = Table(
+    "upload_owners",
+    METADATA,
+    Column("sha256", ForeignKey("uploads.sha256", ondelete="CASCADE"), primary_key=True),
+    Column("owner", String(255), primary_key=True),
+)
+
 agents: Final = Table(
     "agents",
     METADATA,

@@ -87,6 +87,8 @@ class SqlModels(SqlEvents):
             if connection.execute(_upload(sha256)).first() is None:
                 values = {"sha256": sha256, "size": size, "created_by": by, "created_at": now}
                 connection.execute(insert(schema.uploads), values)
+            if connection.execute(_owned(sha256, by)).first() is None:
+                connection.execute(insert(schema.upload_owners), {"sha256": sha256, "owner": by})
 
         self._transact(work)
 
@@ -95,6 +97,16 @@ class SqlModels(SqlEvents):
         with self._db.read() as connection:
             size = connection.execute(_upload(sha256)).scalar()
         return None if size is None else int(size)
+
+    def sent_input(self, sha256: str, user: str) -> bool:
+        """Say whether *user* has sent the input of that content."""
+        with self._db.read() as connection:
+            return connection.execute(_owned(sha256, user)).first() is not None
+
+
+def _owned(sha256: str, owner: str) -> Select[Any]:
+    table = schema.upload_owners.c
+    return select(table.sha256).where(table.sha256 == sha256, table.owner == owner)
 
 
 def _upload(sha256: str) -> Select[Any]:

@@ -18,6 +18,19 @@ depends_on = None
 def upgrade() -> None:
     """Add what is new."""
     op.create_table(
+        "upload_owners",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("owner", sa.String(length=255), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["sha256"],
+            ["uploads.sha256"],
+            name=op.f("fk_upload_owners_sha256_uploads"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("sha256", "owner", name=op.f("pk_upload_owners")),
+    )
+    op.execute("INSERT INTO upload_owners (sha256, owner) SELECT sha256, created_by FROM uploads")
+    op.create_table(
         "consumers",
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("cursor", sa.BigInteger(), nullable=False),
@@ -192,6 +205,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take it back."""
+    op.drop_table("upload_owners")
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_runs_status_completed_at"))
         batch_op.drop_column("door")
