@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 import physicsrunner
 from physicsrunner.server import openapi, problems
 from physicsrunner.server.hub import Hub
+from physicsrunner.server.jetstream import Jetstream
 from physicsrunner.server.limits import BodyLimits, Limits
 from physicsrunner.server.live import Live
 from physicsrunner.server.metrics import Measured, Metrics
@@ -37,6 +38,7 @@ from physicsrunner.server.rest import (
     attempts,
     audit,
     batch,
+    events,
     leases,
     logs,
     models,
@@ -49,9 +51,13 @@ from physicsrunner.server.rest import (
     tokens,
     uploads,
     users,
+    webhooks,
 )
+from physicsrunner.server.rooms import Rooms
+from physicsrunner.server.webhooks import Webhooks
+from physicsrunner.server.ws import Sockets
 from physicsrunner.service.services import Services
-from physicsrunner.wire.live import SOCKETIO_PATH
+from physicsrunner.wire.live import SOCKETIO_PATH, WEBSOCKET_PATH
 
 CLOCK_S: Final = 1.0  #: between two looks at overdue leases
 LAST_BODIES_S: Final = 3.0  #: for cut bodies to write what they have
@@ -75,6 +81,8 @@ _ROUTERS: Final = (
     users,
     projects,
     audit,
+    events,
+    webhooks,
     server,
 )
 #: Foreign wires: path and module, each with ``router(services) -> APIRouter``.
@@ -88,16 +96,22 @@ class Application:
         self._services = services
         self._limits = limits or Limits()
         self._hub: Hub | None = None
-        self._live: Live | None = None
         self.metrics = Metrics()
+        self._rooms = Rooms(services.access, services.events, self.metrics)
+        self._live = Live(services.access, self._rooms)
+        self._sockets = Sockets(services.access, self._rooms)
         self.api = self._api()
-        self.asgi: ASGIApp = self._with_live()
+        self.asgi: ASGIApp = socketio.ASGIApp(
+            self._live.server, self.api, socketio_path=SOCKETIO_PATH.strip("/")
+        )
 
     async def begin_stopping(self) -> None:
         """Wake and send away all who wait: followers and viewers. Requests go on."""
-        if self._hub is None or self._live is None or self._hub.closed:
+        if self._hub is None or self._hub.closed:
             return
         self._hub.close()
+        await self._rooms.close()
+        await self._sockets.close()
         await self._live.close()
 
     def _api(self) -> FastAPI:
@@ -116,29 +130,27 @@ class Application:
             if importlib.util.find_spec(name) is not None:
                 door = importlib.import_module(name)
                 api.include_router(door.router(self._services), prefix=prefix, tags=["doors"])
+        api.add_api_websocket_route(WEBSOCKET_PATH, self._sockets.serve)
         problems.install(api)
         openapi.install(api)
         api.add_middleware(BodyLimits, limits=self._limits)
         api.add_middleware(Measured, metrics=self.metrics)
         return api
 
-    def _with_live(self) -> ASGIApp:
-        self._live = Live(self._services, self.metrics)
-        asgi: ASGIApp = socketio.ASGIApp(
-            self._live.server, self.api, socketio_path=SOCKETIO_PATH.strip("/")
-        )
-        return asgi
-
     @contextlib.asynccontextmanager
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
-        assert self._live is not None  # noqa: S101 - made in __init__
         hub = Hub(asyncio.get_running_loop())
         parts = Parts(self._services, hub, self._limits, self.metrics, RateLimit(time.monotonic))
         api.state.parts = parts
         self._hub = hub
-        self._live.attach(hub)
+        self._rooms.attach(hub)
+        carriers = self._carriers(hub)
         unsubscribe = self._services.feed.subscribe(hub.publish)
-        tasks = [asyncio.create_task(self._live.run()), asyncio.create_task(self._clock())]
+        tasks = [
+            asyncio.create_task(self._rooms.run()),
+            asyncio.create_task(self._clock()),
+            *carriers,
+        ]
         try:
             yield
         finally:
@@ -149,6 +161,16 @@ class Application:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _carriers(self, hub: Hub) -> list[asyncio.Task[None]]:
+        """Start what brings the log to others: webhooks, and NATS where it is named."""
+        outbox = self._services.outbox
+        carriers: list[Webhooks | Jetstream] = [Webhooks(outbox)]
+        if self._services.options.nats:
+            carriers.append(Jetstream(outbox, self._services.options.nats))
+        for carrier in carriers:
+            hub.listen(carrier.take, lambda _event: False)
+        return [asyncio.create_task(carrier.run()) for carrier in carriers]
 
     async def _clock(self) -> None:
         """Look for overdue leases until cancelled."""

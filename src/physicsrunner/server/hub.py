@@ -2,7 +2,8 @@
 From the publishing threads of the service to the event loop.
 
 Promises: events reach the listeners in the order in which they were published, on the event loop;
-publishing never waits for a listener. Log texts of one file that follow each other are joined, and
+publishing never waits for a listener. A live sample that nobody listens for ends where it was
+published, for the price of a look. Log texts of one file that follow each other are joined, and
 deliveries are at least `gap_s` apart, so that a burst of lines is a few messages.
 """
 
@@ -19,6 +20,7 @@ from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
 Listener = Callable[[Sequence[Event]], None]
+Wanted = Callable[[Event], bool]
 
 
 class Hub:
@@ -33,14 +35,20 @@ class Hub:
         self._closed = False
         self._last = 0.0
         self._listeners: list[Listener] = []
+        self._wanted: list[Wanted] = []
         self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._logged: dict[asyncio.Event, Wanted] = {}
 
     def publish(self, events: Sequence[Event]) -> None:
         """Take *events*; called from any thread."""
+        # A look without the lock: who enters a room at this very moment hears of the next sample.
+        kept = [event for event in events if event.id is not None or self._is_wanted(event)]
+        if not kept:
+            return
         with self._lock:
             if self._closed:
                 return
-            self._waiting.extend(events)
+            self._waiting.extend(kept)
             if self._scheduled:
                 return
             self._scheduled = True
@@ -54,15 +62,23 @@ class Hub:
         for waiting in self._watchers.values():
             for event in waiting:
                 event.set()
+        for event in self._logged:
+            event.set()
 
     @property
     def closed(self) -> bool:
         """Whether the server is going down."""
         return self._closed
 
-    def listen(self, listener: Listener) -> None:
-        """Call *listener* on the event loop with all events from now on. It must be quick."""
+    def listen(self, listener: Listener, wanted: Wanted | None = None) -> None:
+        """
+        Call *listener* on the event loop with all logged events from now on. It must be quick.
+
+        Of live samples it gets those that *wanted* asks for (and what others ask for, too);
+        *wanted* is called in the publishing threads. None: all.
+        """
         self._listeners.append(listener)
+        self._wanted.append(wanted or (lambda _event: True))
 
     @contextmanager
     def watch(self, run: str) -> Iterator[asyncio.Event]:
@@ -76,6 +92,21 @@ class Hub:
             watchers.discard(changed)
             if not watchers:
                 del self._watchers[run]
+
+    @contextmanager
+    def watch_log(self, wanted: Wanted) -> Iterator[asyncio.Event]:
+        """Give an event that is set whenever the log gets one that is *wanted*."""
+        changed = asyncio.Event()
+        self._logged[changed] = wanted
+        try:
+            yield changed
+        finally:
+            del self._logged[changed]
+
+    def _is_wanted(self, event: Event) -> bool:
+        if event.run in self._watchers:
+            return True
+        return any(wanted(event) for wanted in self._wanted)
 
     def _schedule(self) -> None:
         wait = self._last + self._gap_s - self._loop.time()
@@ -92,8 +123,12 @@ class Hub:
         self._last = self._loop.time()
         if not events:
             return
-        for run in {event.run for event in events if event.run is not None}:
-            for changed in self._watchers.get(run, ()):
+        for run in {event.run for event in events if event.run in self._watchers}:
+            for changed in self._watchers.get(run or "", ()):
+                changed.set()
+        logged = [event for event in events if event.id is not None]
+        for changed, wanted in self._logged.items():
+            if not changed.is_set() and any(wanted(event) for event in logged):
                 changed.set()
         joined = join_logs(events)
         for listener in self._listeners:

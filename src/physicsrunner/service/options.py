@@ -51,6 +51,7 @@ class ServerOptions:
     lease_s: float = LeaseTerms.lease_s
     grace_s: float = LeaseTerms.grace_s
     nats: str | None = field(default=None, repr=False)  #: URL of a NATS server
+    webhook_private: bool = False  #: whether webhooks may lead to addresses that are not public
     trusted_proxies: tuple[str, ...] = ()  #: addresses and networks
     tls_cert: Path | None = None
     tls_key: Path | None = None

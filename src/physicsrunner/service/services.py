@@ -24,13 +24,17 @@ from physicsrunner.core.lease import LeaseTerms
 from physicsrunner.service.access import ADMIN_FILE, AccessService
 from physicsrunner.service.accounts import AccountService
 from physicsrunner.service.audit import AuditService
+from physicsrunner.service.events import EventService
 from physicsrunner.service.feed import Feed
 from physicsrunner.service.files import FileService
-from physicsrunner.service.grants import Grants
+from physicsrunner.service.fleet import FleetService
 from physicsrunner.service.leases import LeaseService
 from physicsrunner.service.models import ModelService
 from physicsrunner.service.options import ServerOptions
-from physicsrunner.service.progress import ProgressBook
+from physicsrunner.service.outbox import OutboxService
+from physicsrunner.service.queue import QueueService
+from physicsrunner.service.queueing import open_queue
+from physicsrunner.service.removal import Removal
 from physicsrunner.service.runs import RunService
 from physicsrunner.service.secrets import Safe, load_secret, write_private
 from physicsrunner.service.studies import StudyService
@@ -52,10 +56,15 @@ class Services:
     models: ModelService
     runs: RunService
     leases: LeaseService
+    fleet: FleetService
+    queue: QueueService
+    removal: Removal  #: deletes ended runs with their files
     files: FileService
     studies: StudyService
     accounts: AccountService
     audit: AuditService
+    events: EventService
+    outbox: OutboxService  #: webhooks, and how far others have the log
     safe: Safe  #: encrypts what must not lie open in the database
     feed: Feed
     data: Path  #: the data folder
@@ -124,34 +133,40 @@ def build(
     else:
         access.tokens.adopt((data / ADMIN_FILE).read_text().strip())
     spool = Spool(data / "simulations", pool)
-    inputs = FolderBlobs(data / "inputs")
     files = FileService(store, access, spool, feed, now=now)
-    grants, book = Grants(store, access, terms), ProgressBook()
     models = ModelService(store, FolderBlobs(data / "models", ".zip"), access, now=now)
-    leases = LeaseService(store, access, grants, feed, book, seals=files, now=now, terms=terms)
-    runs = RunService(
+    studies = StudyService(store, access, now=now)
+    safe = Safe(data)
+    queue = open_queue(
         store,
         access,
         models,
-        leases,
-        grants,
-        book,
+        studies,
+        files,
+        feed,
+        safe,
         spool=spool,
-        inputs=inputs,
+        blobs=FolderBlobs(data / "inputs"),
+        data=data,
         now=now,
         terms=terms,
+        options=options,
     )
-    studies = StudyService(store, access, now=now)
     return Services(
         access,
         models,
-        runs,
-        leases,
+        queue.runs,
+        queue.leases,
+        queue.fleet,
+        queue.queue,
+        queue.removal,
         files,
         studies,
         AccountService(access, now=now),
         AuditService(store, access),
-        Safe(data),
+        EventService(store, access, queue.runs),
+        OutboxService(store, safe, now=now, private=options.webhook_private),
+        safe,
         feed,
         data,
         scratch,

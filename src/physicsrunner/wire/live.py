@@ -15,10 +15,13 @@ SOCKETIO_PATH: Final = "/socket.io"
 EVENT: Final = "event"  #: the one event name, server -> viewer
 SUBSCRIBE: Final = "subscribe"  #: viewer -> server: {room, after?}, acknowledged
 UNSUBSCRIBE: Final = "unsubscribe"
+UNSUBSCRIBED: Final = "unsubscribed"  #: server -> viewer: {room, error}, a room it may not hear
 COMMAND: Final = "command"  #: server -> agent: {run, attempt, command}
 WORK: Final = "work"  #: the command that means: a run waits, ask for leases now
 WEBSOCKET_PATH: Final = "/ws"
 STREAM: Final = "PHYSICSRUNNER"  #: of NATS JetStream
+#: First words of the types that it takes; others are added when they come.
+STREAM_PREFIXES: Final = ("agent", "simulation")
 MESSAGE_ID: Final = "Nats-Msg-Id"  #: the header that carries an event's id
 
 # Logged: written in the transaction of the change they tell of.

@@ -1,0 +1,401 @@
+"""
+Rooms: who hears of what, the same for every door through which people listen.
+
+Promises:
+
+- Who enters with ``after`` gets the logged events behind that id, then the live ones, without a
+  gap. A logged event may come twice around that moment; its id tells.
+- In a room everybody hears what they may read and nothing else, event by event.
+- An event is put into words once for each door, however many listen; for one to whose rooms nobody
+  has come nothing is done at all.
+- A member that does not read is sent away; a replay waits for its reader.
+- A member whose token has expired or was revoked is sent away within `LOOK_S`; one who may no
+  longer enter a room leaves it.
+
+Everything here happens on the event loop; the service is asked in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from functools import cached_property
+from typing import Any, Final
+
+from anyio import to_thread
+
+from physicsrunner.errors import (
+    NotAuthenticated,
+    PhysicsRunnerError,
+    ServerUnavailable,
+    TooLarge,
+)
+from physicsrunner.server.hub import Hub
+from physicsrunner.server.metrics import Metrics
+from physicsrunner.server.waker import Waker
+from physicsrunner.service.access import AccessService, Identity
+from physicsrunner.service.events import EventService, Room, hears, needs_creator
+from physicsrunner.wire import live
+from physicsrunner.wire.live import Event
+
+MAX_WAITING: Final = 2_000  #: messages a member may be behind before it is sent away
+REPLAY: Final = 500  #: logged events read at once
+READING_S: Final = 30.0  #: how long a replay waits for a reader that reads nothing
+SETTLE_S: Final = 1.0  #: how long a replay waits for the feed to catch up with the log
+CATCH_UPS: Final = 20
+LOOK_S: Final = 5.0  #: between two looks at the tokens
+MAX_ROOMS: Final = 1_000  #: of one connection
+_CREATORS: Final = 10_000  # runs of which the creator is remembered
+_STEP_S: Final = 0.005
+
+_COMMANDS: Final = {
+    live.CANCEL_REQUESTED: "cancel",
+    live.PAUSE_REQUESTED: "pause",
+    live.RESUME_REQUESTED: "resume",
+    live.AGENT_DRAINED: "drain",
+    live.AGENT_PAUSED: "state",
+    live.AGENT_RESUMED: "state",
+    live.AGENT_REMOVED: "state",
+}
+
+_LOG = logging.getLogger(__name__)
+
+
+class Why(Enum):
+    """Why a member is sent away."""
+
+    SLOW = "slow"
+    TOKEN = "token"  # noqa: S105 - a reason, no secret
+    STOPPING = "stopping"
+
+
+class Told:
+    """An event on its way; each door puts it into words once, under a name of its own."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.words: dict[str, Any] = {}
+
+    @cached_property
+    def envelope(self) -> dict[str, Any]:
+        """The event as it travels."""
+        return self.event.envelope()
+
+
+class Member(ABC):
+    """One connection of somebody who listens; each door has its own kind."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.rooms: dict[str, Room] = {}
+        self.gone = False
+
+    @abstractmethod
+    def tell(self, told: Told) -> None:
+        """Have the event sent; never waits."""
+
+    @abstractmethod
+    def command(self, data: dict[str, Any]) -> None:
+        """Have a command sent to an agent; never waits."""
+
+    @abstractmethod
+    def left(self, room: str, error: PhysicsRunnerError) -> None:
+        """Have it said that it hears no more of *room*, and why; never waits."""
+
+    @abstractmethod
+    def waiting(self) -> int:
+        """Return how many messages have not been sent yet."""
+
+    @abstractmethod
+    async def send_away(self, why: Why) -> None:
+        """End the connection without waiting for the other side."""
+
+
+class Rooms:
+    """All rooms of one server."""
+
+    def __init__(self, access: AccessService, events: EventService, metrics: Metrics) -> None:
+        self._access = access
+        self._events = events
+        self._metrics = metrics
+        self._members: set[Member] = set()
+        self._rooms: dict[str, dict[Member, Room]] = {}
+        self._queue: asyncio.Queue[Sequence[Event]] = asyncio.Queue()
+        self._delivered = 0  # the highest id that went out to the rooms
+        self._creators: OrderedDict[str, str | None] = OrderedDict()
+        self._closed = False
+        self.waker = Waker(self._wake, self._agents)
+
+    def attach(self, hub: Hub) -> None:
+        """Take the events of *hub* from now on."""
+        hub.listen(self._queue.put_nowait, self._is_wanted)
+
+    async def run(self) -> None:
+        """Deliver events to their rooms until cancelled."""
+        await asyncio.gather(self._deliver_all(), self._look_for_ever(), self.waker.run())
+
+    async def close(self) -> None:
+        """Send everybody away; again is nothing."""
+        self._closed = True
+        for member in list(self._members):
+            await self._send_away(member, Why.STOPPING)
+
+    # -- who is there ----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def join(self, member: Member) -> None:
+        """Take up a new connection."""
+        self._members.add(member)
+        self._metrics.viewers.set(len(self._members))
+
+    def leave(self, member: Member) -> None:
+        """Forget a connection; again is nothing."""
+        member.gone = True
+        for name in list(member.rooms):
+            self.exit(member, name)
+        self._members.discard(member)
+        self._metrics.viewers.set(len(self._members))
+
+    async def enter(self, member: Member, name: str, after: int | None) -> str:
+        """
+        Let *member* into a room, the logged events behind *after* first; return its full name.
+
+        Raises an error of ours if it may not enter.
+        """
+        if len(member.rooms) >= MAX_ROOMS:
+            raise TooLarge(f"one connection hears of {MAX_ROOMS} rooms at most")
+        room = await to_thread.run_sync(self._events.room, member.identity, name)
+        if after is None or room.commands:
+            self._enter(member, room)
+        else:
+            await self._replay(member, room, after)
+        return room.name
+
+    def exit(self, member: Member, name: str) -> None:
+        """Let *member* out of a room; silent if it is not there."""
+        member.rooms.pop(name, None)
+        members = self._rooms.get(name, {})
+        members.pop(member, None)
+        if not members:
+            self._rooms.pop(name, None)
+
+    def _enter(self, member: Member, room: Room) -> None:
+        if member.gone or self._closed:
+            raise ServerUnavailable("this connection has ended")
+        member.rooms[room.name] = room
+        self._rooms.setdefault(room.name, {})[member] = room
+        if room.commands:
+            self.waker.joined()
+
+    # -- what was -------------------------------------------------------------------------------
+
+    async def _replay(self, member: Member, room: Room, after: int) -> None:
+        """
+        Send the logged events behind *after*, then enter the room, without a gap.
+
+        The room is entered when nothing was delivered to the rooms since before a read that found
+        nothing more. A busy feed might put that off for ever, so after `CATCH_UPS` tries the room
+        is entered first, and the last read may then repeat what came live.
+        """
+        for _ in range(CATCH_UPS):
+            delivered = self._delivered
+            found = await self._send_logged(member, room, after)
+            if found == after and self._delivered == delivered:
+                break
+            after = found
+            await self._settle(after)
+        self._enter(member, room)
+        await self._send_logged(member, room, after)
+
+    async def _send_logged(self, member: Member, room: Room, after: int) -> int:
+        """Send all logged events behind *after*; return how far the log was read."""
+        while True:
+            page = await to_thread.run_sync(self._events.page, room, after, REPLAY)
+            for event in page.events:
+                member.tell(Told(event))
+            await self._reading(member)
+            if page.upto == after:
+                return after
+            after = page.upto
+
+    async def _reading(self, member: Member) -> None:
+        """Wait until *member* has read most of what it was sent."""
+        loop = asyncio.get_running_loop()
+        least, since = member.waiting(), loop.time()
+        while member.waiting() > REPLAY // 2 and not member.gone:
+            await asyncio.sleep(_STEP_S)
+            if member.waiting() < least:
+                least, since = member.waiting(), loop.time()
+            elif loop.time() - since > READING_S:
+                await self._send_away(member, Why.SLOW)
+        if member.gone:
+            raise ServerUnavailable("this connection has ended")
+
+    async def _settle(self, event: int) -> None:
+        """Wait until the feed has brought *event*, which was read from the log already."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + SETTLE_S
+        while self._delivered < event and loop.time() < until:
+            await asyncio.sleep(_STEP_S)
+
+    # -- what is --------------------------------------------------------------------------------
+
+    def _is_wanted(self, event: Event) -> bool:
+        """Say whether somebody hears of a live sample. Called in any thread."""
+        rooms = self._rooms
+        return (
+            "all" in rooms
+            or (event.run is not None and live.run_room(event.run) in rooms)
+            or (event.project is not None and live.project_room(event.project) in rooms)
+        )
+
+    async def _deliver_all(self) -> None:
+        while True:
+            events = await self._queue.get()
+            try:
+                await self._deliver(events)
+            except Exception:
+                # Without this task nobody would ever hear of anything again.
+                _LOG.exception("members were not told of %d events", len(events))
+
+    async def _deliver(self, events: Sequence[Event]) -> None:
+        for kind, count in Counter(event.type for event in events).items():
+            self._metrics.events.labels(kind).inc(count)
+        await self._learn_creators(events)
+        told: set[Member] = set()
+        for event in events:
+            told |= self._tell(event)
+            if event.id is not None:
+                self._delivered = max(self._delivered, event.id)
+                self._command(event)
+                self.waker.take(event)
+        for member in told:
+            if member.waiting() > MAX_WAITING:
+                await self._send_away(member, Why.SLOW)
+
+    def _tell(self, event: Event) -> set[Member]:
+        names = ["all"]
+        if event.run is not None:
+            names.append(live.run_room(event.run))
+        if event.project is not None:
+            names.append(live.project_room(event.project))
+        occupied = [members for name in names if (members := self._rooms.get(name))]
+        if not occupied:
+            return set()
+        creator = self._creators.get(event.run or "")
+        hearing = {
+            member
+            for members in occupied
+            for member, room in members.items()
+            if room.readable is None or hears(room.readable, event, creator)
+        }
+        words = Told(event)
+        for member in hearing:
+            member.tell(words)
+        return hearing
+
+    async def _learn_creators(self, events: Sequence[Event]) -> None:
+        """Find out who created the runs of *events*, where what somebody hears depends on it."""
+        limited = [room.readable for room in self._rooms.get("all", {}).values() if room.readable]
+        if not limited:
+            return
+        unknown = {
+            event.run
+            for event in events
+            if event.run is not None
+            and event.run not in self._creators
+            and any(needs_creator(readable, event) for readable in limited)
+        }
+        if not unknown:
+            return
+        try:
+            found = await to_thread.run_sync(self._events.creators, unknown)
+        except PhysicsRunnerError as error:
+            _LOG.warning("whose runs these are is not known just now: %s", error)
+            return
+        self._creators.update(found)
+        while len(self._creators) > _CREATORS:
+            self._creators.popitem(last=False)
+
+    # -- agents ----------------------------------------------------------------------------------
+
+    def _command(self, event: Event) -> None:
+        """Tell agents at once what their next heartbeat would tell them."""
+        command = _COMMANDS.get(event.type)
+        agent = event.data.get("agent") if command is not None else None
+        if command is None or not isinstance(agent, str):
+            return
+        data = {"run": event.run, "attempt": event.attempt, "command": command}
+        for member in list(self._rooms.get(live.agent_room(agent), ())):
+            member.command(data)
+
+    def _wake(self, agent: str) -> None:
+        data = {"run": None, "attempt": None, "command": live.WORK}
+        for member in list(self._rooms.get(live.agent_room(agent), ())):
+            member.command(data)
+
+    def _agents(self) -> Iterable[str]:
+        return [name.partition(":")[2] for name in self._rooms if name.startswith("agent:")]
+
+    # -- who may stay ----------------------------------------------------------------------------
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self.look()
+            except Exception:
+                _LOG.exception("looking at the tokens of who listens failed; it is tried again")
+
+    async def look(self) -> None:
+        """Send away whose token is no longer good; let go of rooms that may not be heard."""
+        members = list(self._members)
+        now = await to_thread.run_sync(lambda: [self._present(member) for member in members])
+        for member, (identity, lost) in zip(members, now, strict=True):
+            if identity is None:
+                await self._send_away(member, Why.TOKEN)
+                continue
+            member.identity = identity
+            for name, room in lost.items():
+                if isinstance(room, Room):
+                    if name in member.rooms:
+                        self._enter(member, room)  # in another extent
+                else:
+                    self.exit(member, name)
+                    member.left(name, room)
+
+    def _present(
+        self, member: Member
+    ) -> tuple[Identity | None, dict[str, Room | PhysicsRunnerError]]:
+        """Return who *member* is now (None: nobody any more), and the rooms that changed."""
+        changed: dict[str, Room | PhysicsRunnerError] = {}
+        try:
+            if not self._access.still_good(member.identity):
+                return None, {}
+            identity = self._access.refreshed(member.identity)
+        except NotAuthenticated:
+            return None, {}
+        except PhysicsRunnerError:
+            return member.identity, {}  # it cannot be known just now
+        if identity != member.identity:
+            for name in list(member.rooms):
+                try:
+                    changed[name] = self._events.room(identity, name)
+                except ServerUnavailable:
+                    return member.identity, {}
+                except PhysicsRunnerError as error:
+                    changed[name] = error
+        return identity, changed
+
+    async def _send_away(self, member: Member, why: Why) -> None:
+        if why is Why.SLOW:
+            _LOG.warning("somebody who listens does not read and is sent away")
+            self._metrics.dropped.inc()
+        self.leave(member)
+        await member.send_away(why)
