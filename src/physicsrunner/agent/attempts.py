@@ -64,7 +64,7 @@ class CarryOut(Protocol):
         """Return the control of an attempt that is about to begin."""
         ...
 
-    def __call__(self, work: Work, control: Any, grant: LeaseGrant | None) -> RunResult:
+    def __call__(self, work: Work, control: Any, grant: LeaseGrant | None, /) -> RunResult:
         """Return what became of it; raise if it cannot even begin."""
         ...
 

@@ -1,0 +1,132 @@
+"""How an agent leaves: drained, handing back, idle, removed, paused by the breaker."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from physicsrunner.wire import rest
+from tests.support.agents import Fleet, lives
+from tests.support.processes import Processes
+from tests.support.wait import wait_until
+
+
+@pytest.fixture
+def fleet(processes: Processes) -> Fleet:
+    """A server without agents."""
+    return Fleet(processes, lease_s=4)
+
+
+def test_a_drained_agent_finishes_what_it_has(fleet: Fleet) -> None:
+    """SIGTERM: no new work, the program runs to its end, then the agent ends well."""
+    agent = fleet.agent("here", "--slots", "2")
+    run = fleet.submit("one")
+    fleet.started("one")
+    agent.kill(signal.SIGTERM)
+    wait_until(lambda: fleet.seen("here").get("state") == "draining", on_timeout=agent.story)
+    late = fleet.submit("late")
+    fleet.let_go("one")
+    fleet.check_all({"one": run})
+    assert agent.wait() == 0
+    assert fleet.run(late)["status"] == "queued"
+    fleet.ask(late, "cancel")
+
+
+def test_handing_back_gives_the_runs_to_another_uncounted(fleet: Fleet) -> None:
+    """The program is stopped; another agent begins the run anew, and no try is used up."""
+    agent = fleet.agent("here", "--slots", "2", "--on-term", "hand-back")
+    run = fleet.submit("one")
+    first = fleet.started("one")
+    fleet.wait(run, "running")
+    agent.kill(signal.SIGINT)
+    assert agent.wait() == 0, agent.story()
+    assert not lives(first)
+    fleet.agent("other", "--slots", "2")
+    fleet.started("one", times=2)
+    found = fleet.wait(run, "running")
+    assert (found["attempt"], found["retry_count"]) == (2, 0)
+    assert fleet.attempts(run)[-1]["agent"] == "other"
+    fleet.let_go("one")
+    fleet.check_all({"one": run})
+
+
+def test_an_idle_agent_ends_by_itself(fleet: Fleet) -> None:
+    """--exit-when-idle counts from the last run, not from the start."""
+    agent = fleet.agent("here", "--slots", "1", "--exit-when-idle", "1s")
+    run = fleet.submit("one")
+    fleet.started("one")
+    fleet.let_go("one")
+    fleet.check_all({"one": run})
+    assert agent.wait() == 0, agent.story()
+    assert "nothing to do" in agent.output()
+
+
+def test_a_person_drains_and_resumes_an_agent(fleet: Fleet) -> None:
+    """`agents drain NAME` gives it nothing more, `agents resume NAME` does again."""
+    agent = fleet.agent("here", "--slots", "1")
+    fleet.await_agent("here")
+    cli = fleet.processes.cli
+    cli("agents", "drain", "here", server=fleet.server)
+    wait_until(lambda: "no new work (draining)" in agent.output(), on_timeout=agent.story)
+    run = fleet.submit("one")
+    listed = cli("agents", server=fleet.server).stdout
+    assert "here" in listed
+    assert "draining" in listed
+    assert fleet.run(run)["status"] == "queued"
+    cli("agents", "resume", "here", server=fleet.server)
+    fleet.started("one")
+    fleet.let_go("one")
+    fleet.check_all({"one": run})
+    assert agent.alive
+
+
+def test_a_removed_agent_says_so_and_ends(fleet: Fleet) -> None:
+    """Its token is refused; a new one-time token takes the same folder up again."""
+    agent = fleet.agent("here", "--slots", "1")
+    fleet.await_agent("here")
+    fleet.processes.cli("agents", "remove", "here", server=fleet.server)
+    assert agent.wait() == 5
+    assert "takes agent here no more" in agent.output()
+    assert "agents enroll" in agent.output()
+    again = fleet.agent("here", "--slots", "1")
+    assert again.wait() == 5, "what was kept is refused at once"
+    token = fleet.one_time("here")
+    fleet.agent("here", "--slots", "1", "--enroll-token", token)
+    run = fleet.submit("one")
+    fleet.started("one")
+    fleet.let_go("one")
+    fleet.check_all({"one": run})
+
+
+def test_a_refused_one_time_token_is_named(fleet: Fleet) -> None:
+    """Used twice, by another agent: the second is told what to do."""
+    token = fleet.one_time()
+    first = fleet.agent("first", "--enroll-token", token)
+    fleet.await_agent("first")
+    work = str(fleet.processes.folder / "another")
+    arguments = ["agent", "--name", "second", "--work", work, "--enroll-token", token]
+    second = fleet.processes.cli(*arguments, server=fleet.server, check=False)
+    assert second.returncode == 5
+    assert "did not enroll agent second" in second.stderr
+    assert token not in second.stderr
+    assert first.alive
+
+
+def test_an_agent_on_which_runs_keep_failing_at_start_is_paused(fleet: Fleet) -> None:
+    """Five in a row; it is paused with the reason, the next run waits, a person lifts it."""
+    agent = fleet.agent("here", "--slots", "1")
+    broken = fleet.upload(b"this is no archive")
+    inputs = [{"path": "mesh.zip", "extract": True, **broken}]
+    runs = [fleet.submit(f"run{n}", inputs=inputs) for n in range(5)]
+    for run in runs:
+        fleet.wait(run, "failed")
+    seen = fleet.await_agent("here", "paused")
+    assert "5" in seen["reason"]
+    late = fleet.submit("late")
+    wait_until(lambda: "no new work (paused)" in agent.output(), on_timeout=agent.story)
+    assert fleet.run(late)["status"] == "queued"
+    events = fleet.call("GET", rest.EVENTS, params={"after": 0, "types": "agent/paused"}).json()
+    assert events["data"]
+    fleet.processes.cli("agents", "resume", "here", server=fleet.server)
+    assert fleet.seen("here")["state"] == "active"
