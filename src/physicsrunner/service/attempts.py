@@ -122,8 +122,12 @@ class OpenAttempts:
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[str, int], AttemptFiles] = OrderedDict()
 
-    def enter(self, run: str, attempt: int) -> AttemptFiles:
-        """Return the attempt for one more frame. *run* is the id of a run in the store."""
+    def enter(self, run: str, attempt: int, *, refresh: bool = True) -> AttemptFiles:
+        """
+        Return the attempt for one more frame. *run* is the id of a run in the store.
+
+        Without *refresh* the store is not asked what has become of the run.
+        """
         with self._lock:
             found = self._open.get((run, attempt))
             if found is None:
@@ -131,6 +135,8 @@ class OpenAttempts:
                 self._open[run, attempt] = found
             found.users += 1
             self._open.move_to_end((run, attempt))
+        if not refresh:
+            return found
         try:
             with found.lock:
                 found.refresh()

@@ -89,6 +89,25 @@ def moved(run: RunSummary, before: RunState, now: float, outcome: Mapping[str, A
     )
 
 
+def freed(run: RunSummary, agent: str | None, now: float) -> Event:
+    """Return: what the attempt took of its agent is free again."""
+    return event(
+        run, live.FREED, now, agent=agent, attempt=run.attempt, resource_allocation=resources(run)
+    )
+
+
+def silent(run: RunSummary, now: float) -> Event:
+    """Return: main.py has written nothing for as long as the run allows."""
+    return event(
+        run,
+        live.SILENT,
+        now,
+        agent=run.agent,
+        silence_limit_seconds=run.silence_limit_s,
+        stopped=run.stop_when_silent,
+    )
+
+
 def _started(run: RunSummary, now: float) -> Event:
     minutes = None if run.time_limit_s is None else run.time_limit_s / 60
     return event(
@@ -130,3 +149,9 @@ def resources(run: RunSummary) -> dict[str, Any]:
         "gpu_count": run.gpu_count,
         "storage_gb": run.storage_gb,
     }
+
+
+def of_agent(agent: str, kind: str, now: float, /, **data: Any) -> Event:
+    """Return an event of an agent; values that are None are left out."""
+    said = {name: value for name, value in data.items() if value is not None}
+    return Event(kind, None, None, None, now, {"agent": agent, **said})

@@ -146,14 +146,16 @@ class FileService:
         """
         with ExitStack() as held:
             for run, attempt in sorted(set(attempts)):  # in one order, so that nobody deadlocks
-                target = self._attempts.enter(run, attempt)
+                target = self._attempts.enter(run, attempt, refresh=False)
                 held.callback(self._attempts.leave, target)
                 held.enter_context(target.lock)
-                held.callback(target.refresh)
+                held.callback(_refresh_for_others, target)
             yield
 
     def unsealed(self, run: str, attempt: int) -> Sequence[str]:
         """Return the paths of an attempt's files that are not sealed, sorted, at most 1,001."""
+        if not self._spool.folder(run, attempt).exists():
+            return []
         found = (file.path for file in self._files(run, attempt) if not file.sealed)
         return sorted(path for path, _ in zip(found, range(MAX_UNSEALED + 1), strict=False))
 
@@ -171,6 +173,12 @@ class FileService:
             raise NotFound(f"there is no run {run}")
         self._access.require(identity, "files:read", summary.id)
         return summary, attempt or summary.published_attempt or summary.attempt
+
+
+def _refresh_for_others(target: AttemptFiles) -> None:
+    """Tell open frames what has become of the run; one that opens later asks by itself."""
+    if target.users > 1:
+        target.refresh()
 
 
 def _is_text(path: str) -> bool:

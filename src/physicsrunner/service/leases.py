@@ -1,38 +1,40 @@
 """
-Leases and reports: who carries out what, and what became of it.
+Leases: who carries out what, for how long, and what is asked of them meanwhile.
 
 Promises:
 
 - Every change of a run's record is fenced: attempt and agent are checked in the transaction that
   writes it. Who lost the lease changes nothing.
-- A repeat is success: renewing twice, reporting the state that the run is in, reporting the end
-  again after a lost answer.
-- A deadline that passed marks the run unreachable and takes nothing away.
-- A run completes only when every file of its attempt is sealed; that publishes the attempt.
+- A repeat is success: asking again, renewing twice, reporting the end again after a lost answer.
+- Renewing many leases is one transaction and reads nothing one by one.
+
+What reports change is `service.reporting`'s, what time changes `service.clock`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Final
 
-from physicsrunner.core.lease import LeaseTerms, check_holder, is_holder, is_past_half_life
-from physicsrunner.core.lease import is_overdue as overdue
+from physicsrunner.core.lease import (
+    LeaseTerms,
+    check_holder,
+    commands,
+    is_holder,
+    is_past_half_life,
+)
 from physicsrunner.core.resources import Room
 from physicsrunner.core.run import RunRecord, RunSummary
-from physicsrunner.core.state import HELD, TERMINAL, RunState
+from physicsrunner.core.state import HELD, TERMINAL
 from physicsrunner.errors import InvalidRequest, LeaseLost, NotAllowed, NotFound, PhysicsRunnerError
-from physicsrunner.service import facts
 from physicsrunner.service.access import AccessService, Identity
-from physicsrunner.service.feed import Feed
-from physicsrunner.service.grants import Grants, lease_change
-from physicsrunner.service.progress import ProgressBook
-from physicsrunner.service.reports import MAX_UNSEALED, is_progress, progress_fields, reported
+from physicsrunner.service.clock import QueueClock
+from physicsrunner.service.grants import Grants, kept_change, lease_change
+from physicsrunner.service.presence import Presence
+from physicsrunner.service.reporting import Reporting
 from physicsrunner.store.base import Change, Decide, Offer, Store
-from physicsrunner.wire import live
 from physicsrunner.wire.messages import (
     HeldLease,
     LeaseGrant,
@@ -43,19 +45,7 @@ from physicsrunner.wire.messages import (
     ReportAnswer,
 )
 
-MAX_LEASES = 1000  # in one request
-
-
-class Seals(Protocol):
-    """What a run needs to know of its files before it completes."""
-
-    def unsealed(self, run: str, attempt: int) -> Sequence[str]:
-        """Return paths of an attempt's files that are not sealed."""
-        ...
-
-    def completing(self, attempts: Collection[tuple[str, int]]) -> AbstractContextManager[None]:
-        """Hold the seals of *attempts* as they are."""
-        ...
+MAX_LEASES: Final = 1000  # in one request
 
 
 class LeaseService:
@@ -66,22 +56,23 @@ class LeaseService:
         store: Store,
         access: AccessService,
         grants: Grants,
-        feed: Feed,
-        book: ProgressBook,
+        reporting: Reporting,
+        clock: QueueClock,
+        presence: Presence,
         *,
-        seals: Seals,
         now: Callable[[], float],
         terms: LeaseTerms,
+        max_concurrent_runs: int | None = None,
     ) -> None:
         self._store = store
         self._access = access
         self._grants = grants
-        self._feed = feed
-        self._book = book
-        self._seals = seals
+        self._reporting = reporting
+        self._clock = clock
+        self._presence = presence
         self._now = now
         self._terms = terms
-        self._since = now()
+        self._caps = max_concurrent_runs
 
     def acquire(self, identity: Identity, request: LeaseRequest) -> list[LeaseGrant]:
         """
@@ -89,7 +80,7 @@ class LeaseService:
 
         An agent that asks again because the answer was lost is given the same attempts: those that
         were leased to it, of which nothing has been heard since, and which it does not name in
-        ``holding``.
+        ``holding``. One that is drained or paused is given nothing new.
         """
         self._access.require(identity, "leases:acquire")
         if identity.kind == "agent" and request.agent != identity.subject:
@@ -97,17 +88,26 @@ class LeaseService:
         if not request.agent or not 0 < request.max <= MAX_LEASES:
             raise InvalidRequest(f"agent must be named, and max lie in 1 to {MAX_LEASES}")
         now = self._now()
-        self._store.agent_seen(request.agent, now=now, host=request.host, labels=request.labels)
+        self._presence.asked(request, now)
         taken = self._again(request, now)
         room = Room(**vars(request.free))
         for run in taken:
             room = room.without(run)
         if len(taken) < request.max:
-            offer = Offer(room, now, tuple(request.labels), request.max - len(taken))
-            taken += self._store.acquire(
-                offer, lambda run: lease_change(run, request.agent, now, self._terms)
+            offer = Offer(
+                room,
+                now,
+                tuple(request.labels),
+                request.max - len(taken),
+                caps=self._caps,
+                agent=request.agent,
             )
-        return [self._grants.grant(self._record(run.id), now) for run in taken]
+            taken += self._store.acquire(
+                offer,
+                lambda run: lease_change(run, request.agent, now, self._terms),
+                by=identity.actor,
+            )
+        return self._grants.grant_all([run.id for run in taken], now)
 
     def grant(self, identity: Identity, run: str, attempt: int) -> LeaseGrant:
         """Return what the attempt is to do, with a fresh token; raise `LeaseLost` if it is over."""
@@ -132,41 +132,63 @@ class LeaseService:
                 return lease_change(present, agent, now, self._terms, claimed=True)
             if not present.claimed:
                 raise NotAllowed(f"run {present.id} is carried out by agent {present.agent}")
-            kept = self._kept(present, now)
+            kept = kept_change(present, now, self._terms)
             fields = {**kept.run, "agent": agent, "token_issued": now}
             return replace(kept, run=fields, attempt={"agent": agent})
 
-        self._access.require(identity, "runs:claim", run.id)
-        answer = self._store.change([(run.id, decide)])[0]
+        self._access.require(identity, "runs:claim", run)
+        answer = self._store.change([(run.id, decide)], by=identity.actor)[0]
         if isinstance(answer, PhysicsRunnerError):
             raise answer
         return self._record(run.id)
 
     def renew(self, identity: Identity, renewals: Renewals) -> list[RenewalAnswer]:
         """Keep leases; answer each with its new deadline and what is asked of its holder."""
-        now = self._now()
-        answers: list[RunSummary | PhysicsRunnerError | None] = [None] * len(renewals.leases)
+        agent = renewals.agent if identity.kind == "user" else None
+        return self.renew_all(identity, renewals.leases, agent, self._now())
+
+    def renew_all(
+        self, identity: Identity, leases: Sequence[HeldLease], agent: str | None, now: float
+    ) -> list[RenewalAnswer]:
+        """Keep *leases* in one transaction; *agent*: as whom a person speaks who may for all."""
+        answers: list[RunSummary | PhysicsRunnerError | None] = [None] * len(leases)
         fresh: set[int] = set()
         decisions: list[tuple[str, Decide]] = []
         places: list[int] = []
-        for place, lease in enumerate(renewals.leases):
-            try:
-                agent = self._access.holder(identity, lease.run, lease.attempt, "leases:renew")
-            except PhysicsRunnerError as error:
-                answers[place] = error
+        for place, lease in enumerate(leases):
+            holder = self._holder(identity, lease)
+            if isinstance(holder, PhysicsRunnerError):
+                answers[place] = holder
                 continue
-            if identity.kind == "user" and renewals.agent is not None:
-                agent = renewals.agent
-            decide = self._renewal(identity, lease, agent, partial(fresh.add, place), now)
+            refresh = partial(fresh.add, place)
+            decide = self._renewal(identity, lease, agent or holder, refresh, now)
             decisions.append((lease.run, decide))
             places.append(place)
-        for place, answer in zip(places, self._store.change(decisions), strict=True):
-            answers[place] = answer
+        changed = self._store.change(decisions, by=identity.actor) if decisions else []
+        for place, answer in zip(places, changed, strict=True):
+            answers[place] = self._better(identity, leases[place], answer)
         return [
             self._renewed(lease, answer, place in fresh)
-            for place, (lease, answer) in enumerate(zip(renewals.leases, answers, strict=True))
+            for place, (lease, answer) in enumerate(zip(leases, answers, strict=True))
             if answer is not None
         ]
+
+    def _holder(self, identity: Identity, lease: HeldLease) -> str | PhysicsRunnerError:
+        """Return as which agent *identity* speaks; whether it holds the lease is seen later."""
+        try:
+            if identity.kind == "agent":
+                self._access.require(identity, "leases:renew")
+                return identity.subject
+            return self._access.holder(identity, lease.run, lease.attempt, "leases:renew")
+        except PhysicsRunnerError as error:
+            return error
+
+    def _better(
+        self, identity: Identity, lease: HeldLease, answer: RunSummary | PhysicsRunnerError
+    ) -> RunSummary | PhysicsRunnerError:
+        if not isinstance(answer, LeaseLost) or identity.kind != "agent":
+            return answer
+        return self._reporting.whose(identity, lease.run, lease.attempt, "leases:renew") or answer
 
     def _renewal(
         self,
@@ -177,10 +199,10 @@ class LeaseService:
         now: float,
     ) -> Decide:
         def decide(run: RunSummary) -> Change | None:
-            if run.status in TERMINAL and is_holder(run, lease.attempt, agent):
+            if run.status not in HELD and is_holder(run, lease.attempt, agent):
                 return None  # it has just reported the end itself
             check_holder(run, lease.attempt, agent)
-            change = self._kept(run, now)
+            change = kept_change(run, now, self._terms)
             issued = identity.issued if identity.kind == "attempt" else run.token_issued or 0.0
             if not is_past_half_life(issued, self._terms.token_s, now):
                 return change
@@ -203,7 +225,7 @@ class LeaseService:
             deadline=answer.deadline,
             renew_s=self._terms.renew_s,
             token=token,
-            commands=_commands(answer),
+            commands=commands(answer),
         )
 
     def report(self, identity: Identity, reports: Sequence[Report]) -> list[ReportAnswer]:
@@ -212,141 +234,15 @@ class LeaseService:
 
         Progress goes to viewers at once and to the database at most once a second a run.
         """
-        agents = [self._reporter(identity, report) for report in reports]
-        ending = [
-            (report.run, report.attempt)
-            for report, agent in zip(reports, agents, strict=True)
-            if report.state is RunState.COMPLETED and isinstance(agent, str)
-        ]
-        with self._seals.completing(ending):
-            return self._take_reports(reports, agents, self._now())
-
-    def _reporter(self, identity: Identity, report: Report) -> str | PhysicsRunnerError:
-        try:
-            return self._access.holder(identity, report.run, report.attempt, "reports:write")
-        except PhysicsRunnerError as error:
-            return error
-
-    def _take_reports(
-        self, reports: Sequence[Report], agents: Sequence[str | PhysicsRunnerError], now: float
-    ) -> list[ReportAnswer]:
-        answers: list[ReportAnswer | None] = [None] * len(reports)
-        decisions: list[tuple[str, Decide]] = []
-        places: list[int] = []
-        for place, (report, agent) in enumerate(zip(reports, agents, strict=True)):
-            if isinstance(agent, PhysicsRunnerError):
-                answers[place] = _refused(report, agent)
-                continue
-            try:
-                if is_progress(report) and not self._is_due(report, agent, now):
-                    answers[place] = self._progress_only(report, agent, now)
-                    continue
-                decide = self._decision(report, agent, now)
-            except PhysicsRunnerError as error:
-                answers[place] = _refused(report, error)
-                continue
-            decisions.append((report.run, decide))
-            places.append(place)
-        if decisions:
-            for place, answer in zip(places, self._store.change(decisions), strict=True):
-                answers[place] = self._reported(reports[place], answer, now)
-        return [answer for answer in answers if answer is not None]
-
-    def _is_due(self, report: Report, agent: str, now: float) -> bool:
-        run = self._summary(report.run)
-        # Contact that comes back is written at once, whatever it says.
-        if (
-            run.status in TERMINAL
-            or run.unreachable
-            or not run.confirmed
-            or not is_holder(run, report.attempt, agent)
-        ):
-            return True
-        return self._book.put(run.id, run.attempt, progress_fields(report), now)
-
-    def _progress_only(self, report: Report, agent: str, now: float) -> ReportAnswer:
-        run = self._summary(report.run)
-        if run.status not in TERMINAL:
-            check_holder(run, report.attempt, agent)
-            self._feed.publish([facts.progress(self._book.overlay(run), now)])
-        return ReportAnswer(report.run, report.attempt, run.status, _commands(run))
-
-    def _decision(self, report: Report, agent: str, now: float) -> Decide:
-        unsealed: Sequence[str] = ()
-        if report.state is RunState.COMPLETED:
-            unsealed = self._seals.unsealed(report.run, report.attempt)
-
-        def decide(run: RunSummary) -> Change | None:
-            change = reported(run, report, agent, unsealed=unsealed, now=now)
-            if change is None:
-                return None
-            waiting = self._book.take(run, now)
-            kept = self._kept(run, now)
-            fields = {**kept.run, **waiting, **change.run}
-            if fields.get("status", run.status) not in HELD:
-                fields["deadline"] = None
-            return replace(change, run=fields, events=[*kept.events, *change.events])
-
-        return decide
-
-    def _reported(
-        self, report: Report, answer: RunSummary | PhysicsRunnerError, now: float
-    ) -> ReportAnswer:
-        if isinstance(answer, PhysicsRunnerError):
-            return _refused(report, answer)
-        if answer.status in TERMINAL:
-            self._book.forget(answer.id)
-        elif progress_fields(report):
-            self._feed.publish([facts.progress(answer, now)])
-        return ReportAnswer(report.run, report.attempt, answer.status, _commands(answer))
+        return self._reporting.take(identity, reports)
 
     def expire(self, now: float) -> list[str]:
         """
-        Mark runs unreachable whose deadline has passed; write progress that waits.
+        Do what is due because time has passed; return the ids of runs marked unreachable.
 
-        The server's clock loop calls it. After a start nobody is marked before everybody has had
-        the time of one lease to renew. Returns the ids of the runs that were marked.
+        The server's clock loop calls it.
         """
-        marked = self._mark_overdue(now) if now >= self._since + self._terms.lease_s else []
-        self._flush(now)
-        return marked
-
-    def _mark_overdue(self, now: float) -> list[str]:
-        def decide(run: RunSummary) -> Change | None:
-            if run.unreachable or not overdue(run, now):
-                return None
-            lost = replace(run, unreachable=True)
-            data = {"agent": run.agent, "deadline": run.deadline}
-            return Change(
-                run={"unreachable": True, "updated_at": now},
-                events=[facts.event(lost, live.UNREACHABLE, now, **data)],
-            )
-
-        late = self._store.overdue(now)
-        answers = self._store.change([(run, decide) for run in late]) if late else []
-        return [run.id for run in answers if isinstance(run, RunSummary) and run.unreachable]
-
-    def _flush(self, now: float) -> None:
-        def decide(run: RunSummary) -> Change | None:
-            fields = self._book.take(run, now)
-            return Change(run={**fields, "updated_at": now}) if fields else None
-
-        due = self._book.due(now)
-        if due:
-            self._store.change([(run, decide) for run in due])
-
-    def _kept(self, run: RunSummary, now: float) -> Change:
-        """Return what changes because the holder was heard of."""
-        fields = {
-            "deadline": self._terms.deadline(now),
-            "confirmed": True,
-            "unreachable": False,
-            "updated_at": now,
-        }
-        if not run.unreachable:
-            return Change(run=fields)
-        back = replace(run, unreachable=False)
-        return Change(fields, events=[facts.event(back, live.REACHABLE, now, agent=run.agent)])
+        return self._clock.look(now)
 
     def _again(self, request: LeaseRequest, now: float) -> list[RunSummary]:
         held = {(lease.run, lease.attempt) for lease in request.holding}
@@ -364,29 +260,8 @@ class LeaseService:
         answers = self._store.change([(run.id, decide) for run in lost]) if lost else []
         return [run for run in answers if isinstance(run, RunSummary)]
 
-    def _summary(self, run: str) -> RunSummary:
-        found = self._store.summary(run)
-        if found is None:
-            raise NotFound(f"there is no run {run}")
-        return found
-
     def _record(self, run: str) -> RunRecord:
         found = self._store.record(run)
         if found is None:
             raise NotFound(f"there is no run {run}")
         return found
-
-
-def _refused(report: Report, error: PhysicsRunnerError) -> ReportAnswer:
-    unsealed = list(error.args[1]) if error.code == "not_sealed" else []
-    return ReportAnswer(
-        run=report.run,
-        attempt=report.attempt,
-        error=error.code,
-        detail=str(error.args[0]) if error.code == "not_sealed" else str(error),
-        unsealed=unsealed[:MAX_UNSEALED],
-    )
-
-
-def _commands(run: RunSummary) -> list[str]:
-    return ["cancel"] if run.cancel_requested and run.status in HELD else []

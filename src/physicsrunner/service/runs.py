@@ -1,62 +1,57 @@
 """
-Runs: created, claimed, shown, cancelled; and the inputs that they are given.
+Runs: created one by one or many at once, claimed, shown; what people ask of them; their inputs.
 
-Promises: a run's id is its idempotency key: asked for twice, it is one run. Cancelling is a request
-until the runner reports it, except where nobody carries the run out. Lists never read parameters,
-configurations or results.
+Promises: a run's id is its idempotency key: asked for twice, it is one run. Of a batch all runs are
+kept or none. Lists never read parameters, configurations or results. The caller is shown and may
+change what `core.permissions` grants, and no more.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import uuid
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
 
-from physicsrunner.core.lease import LeaseTerms
-from physicsrunner.core.paths import check_path
+from physicsrunner.core.lease import RETRY, WAIT, LeaseTerms
 from physicsrunner.core.permissions import Scope
 from physicsrunner.core.run import (
-    InputFile,
     NewRun,
+    NewStudy,
     RunFilter,
     RunRecord,
     RunSummary,
     check_filter,
-    priority_of,
 )
-from physicsrunner.core.state import HELD, TERMINAL, RunEvent, next_state
 from physicsrunner.errors import (
-    DigestMismatch,
     InvalidRequest,
     NotAllowed,
     NotFound,
     PhysicsRunnerError,
+    TooLarge,
 )
 from physicsrunner.service import asked, facts
 from physicsrunner.service.access import AccessService, Identity, is_creator
 from physicsrunner.service.grants import Grants, lease_change
+from physicsrunner.service.inputs import Inputs
 from physicsrunner.service.leases import LeaseService
-from physicsrunner.service.models import ModelService
+from physicsrunner.service.making import Batch, Maker
 from physicsrunner.service.progress import ProgressBook
-from physicsrunner.store.base import Change, Store
-from physicsrunner.store.blobs import BlobStore
-from physicsrunner.store.digest import file_digest
-from physicsrunner.store.spool import Spool
-from physicsrunner.wire import live
+from physicsrunner.service.reasons import Reasons
+from physicsrunner.service.steering import Steering, key_of
+from physicsrunner.store.base import AttemptRecord, RunPage, Store
 from physicsrunner.wire.codec import decode
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import LeaseGrant, Result
 
+MAX_BATCH: Final = 10_000  # runs in one call
+_MISSING_MODEL: Final = "model_id is missing: upload a model first (POST /api/v1/models)"
+
+
 Summaries = list[RunSummary]  # inside the class, `list` is the method
+Attempts = list[AttemptRecord]
 Results = list[Result]
 Events = list[Event]
-
-_LOG = logging.getLogger(__name__)
-_INPUT_FIELDS: Final = ("parameters", "configuration")
 
 
 class RunService:
@@ -66,26 +61,32 @@ class RunService:
         self,
         store: Store,
         access: AccessService,
-        models: ModelService,
+        maker: Maker,
+        steering: Steering,
         leases: LeaseService,
         grants: Grants,
         book: ProgressBook,
+        inputs: Inputs,
+        reasons: Reasons,
         *,
-        spool: Spool,
-        inputs: BlobStore,
         now: Callable[[], float],
         terms: LeaseTerms,
     ) -> None:
         self._store = store
         self._access = access
-        self._models = models
+        self._maker = maker
+        self._steering = steering
         self._leases = leases
         self._grants = grants
         self._book = book
-        self._spool = spool
         self._inputs = inputs
+        self._reasons = reasons
         self._now = now
         self._terms = terms
+        self.store_input = inputs.keep
+        self.input_path = inputs.path
+
+    # -- asked for -----------------------------------------------------------------------------
 
     def create(self, identity: Identity, request: NewRun) -> RunRecord:
         """
@@ -94,7 +95,7 @@ class RunService:
         Raises
         ------
         NotFound
-            If the model or an input is not on the server.
+            If the model, the study or an input is not on the server.
         InvalidRequest
             If the request cannot be carried out as it is.
         """
@@ -103,13 +104,53 @@ class RunService:
         if present is not None:
             return present
         if request.model_id is None:
-            raise InvalidRequest("model_id is missing: upload a model first (POST /api/v1/models)")
-        run = self._made(identity, request)
+            raise InvalidRequest(_MISSING_MODEL)
+        batch = self._maker.batch(identity)
+        run = batch.record(request)
         now = run.created_at
-        added, new = self._store.add_run(run, [facts.requested(run, now), facts.queued(run, now)])
+        events = [facts.requested(run, now), facts.queued(run, now)]
+        added, new = self._store.add_run(run, events, by=identity.actor, secrets=batch.secrets)
         if new:
-            self._write_inputs(added)
+            self._inputs.write_beside(added)
         return added
+
+    def create_many(
+        self, identity: Identity, wanted: Sequence[NewRun], study: NewStudy | None = None
+    ) -> Summaries:
+        """
+        Put many runs into the queue: all of them in one transaction, or none.
+
+        Parameters
+        ----------
+        study
+            The study that they belong to; it is made where it is not there.
+
+        Raises
+        ------
+        InvalidRequest
+            If one of them cannot be carried out; it is named by its place, from 0.
+        """
+        self._access.require(identity, "runs:create")
+        if not wanted:
+            raise InvalidRequest("there is no run in this batch")
+        if len(wanted) > MAX_BATCH:
+            raise TooLarge(f"{len(wanted)} runs in one call: at most {MAX_BATCH}")
+        present = self._present_of(identity, wanted)
+        fresh = [(place, one) for place, one in enumerate(wanted) if _id(one) not in present]
+        if study is not None and fresh:
+            study, fresh = _joining(study, fresh)
+        batch = self._maker.batch(identity)
+        known = None if study is None else study.id
+        records = [_made(batch, place, one, known) for place, one in fresh]
+        if study is not None and fresh:
+            self._maker.studies.kept(identity, study)
+        items = [
+            (run, (facts.requested(run, run.created_at), facts.queued(run, run.created_at)))
+            for run in records
+        ]
+        added = self._store.add_runs(items, by=identity.actor, secrets=batch.secrets)
+        places = iter(added)
+        return [present.get(_id(one)) or next(places)[0] for one in wanted]
 
     def claim(
         self, identity: Identity, request: NewRun, agent: str
@@ -124,72 +165,54 @@ class RunService:
             raise InvalidRequest("claim.agent is missing: name the machine that carries it out")
         present = self._present(identity, request)
         if present is None:
-            run = self._made(identity, request)
+            batch = self._maker.batch(identity)
+            run = batch.record(request)
+            if run.on_lost_contact == RETRY:  # by whom? nobody else has its program
+                run = replace(run, on_lost_contact=WAIT)
             now = run.created_at
             change = lease_change(run, agent, now, self._terms, claimed=True)
             leased = replace(run, **change.run)
             events = [facts.requested(run, now), *change.events]
-            present, new = self._store.add_run(leased, events, change.attempt)
+            present, new = self._store.add_run(
+                leased, events, change.attempt, by=identity.actor, secrets=batch.secrets
+            )
             if new:
-                self._write_inputs(present)
+                self._inputs.write_beside(present)
                 return present, self._grants.grant(present, now)
         if not is_creator(identity, present):
             raise NotAllowed(f"run {present.id} was created by somebody else")
         again = self._leases.claim_again(identity, present, agent)
         return again, self._grants.grant(again, self._now())
 
+    # -- shown ---------------------------------------------------------------------------------
+
     def get(self, identity: Identity, run: str | int) -> RunRecord:
         """Return a run by its id or number; raise `NotFound`."""
-        record = self._store.record(_key(run))
+        record = self._store.record(key_of(run))
         if record is None:
             raise NotFound(f"there is no run {run}")
-        self._access.require(identity, "runs:read", record.id)
+        self._access.require(identity, "runs:read", record)
         return self._book.overlay(record)
 
-    def list(self, identity: Identity, wanted: RunFilter) -> tuple[Summaries, int]:
+    def reason(self, run: RunSummary) -> str:
+        """Return in words why *run*, which the caller was shown, is where it is."""
+        return self._reasons.of(run)
+
+    def attempts(self, identity: Identity, run: str | int) -> Attempts:
+        """Return all attempts of a run, the first first."""
+        found = self._steering.found(run)
+        self._access.require(identity, "runs:read", found)
+        return self._store.attempts(found.id)
+
+    def list(self, identity: Identity, wanted: RunFilter) -> RunPage:
         """Return one page of runs, and how many *wanted* describes in all."""
         self._access.require(identity, "runs:read")
         check_filter(wanted)
-        if self._access.scope(identity, "runs:read") is Scope.OWN:
-            if identity.kind == "attempt":
-                run = self._store.summary(identity.run or "")
-                return ([run], 1) if run is not None else ([], 0)
-            wanted = replace(wanted, agent=identity.subject)
-        page = self._store.runs(wanted)
-        return [self._book.overlay(run) for run in page.runs], page.total
-
-    def cancel(self, identity: Identity, run: str | int) -> RunRecord:
-        """
-        Ask for a run to be stopped; return it as it is then.
-
-        A run that nobody carries out is cancelled at once, one that has ended stays as it is.
-        """
-        record = self.get(identity, run)
-        self._access.require(identity, "runs:cancel", record.id)
-        now = self._now()
-
-        def decide(present: RunSummary) -> Change | None:
-            if present.status in TERMINAL or present.cancel_requested:
-                return None
-            if present.status in HELD:
-                asked = replace(present, cancel_requested=True)
-                data = {"agent": present.agent, "requested_by": identity.subject}
-                event = facts.event(asked, live.CANCEL_REQUESTED, now, **data)
-                return Change({"cancel_requested": True, "updated_at": now}, events=[event])
-            fields: dict[str, Any] = {
-                "status": next_state(present.status, RunEvent.CANCELLED),
-                "cancel_requested": True,
-                "completed_at": now,
-                "updated_at": now,
-            }
-            ended = replace(present, **fields)
-            outcome = {"requested_by": identity.subject}
-            return Change(fields, events=[facts.moved(ended, present.status, now, outcome)])
-
-        answer = self._store.change([(record.id, decide)])[0]
-        if isinstance(answer, PhysicsRunnerError):
-            raise answer
-        return self.get(identity, record.id)
+        if identity.kind == "attempt":
+            run = self._store.summary(identity.run or "")
+            return RunPage([], 0) if run is None else RunPage([run], 1)
+        page = self._store.runs(self._access.narrowed(identity, wanted))
+        return replace(page, runs=[self._book.overlay(run) for run in page.runs])
 
     def results(self, identity: Identity, run: str | int) -> Results:
         """Return the named values that the run has reported."""
@@ -200,37 +223,45 @@ class RunService:
     ) -> Events:
         """Return logged events (of one run) with an id over *after*, ascending."""
         if run is None and self._access.scope(identity, "events:read") is not Scope.ANY:
-            raise NotAllowed("this token shows the events of its own run only")
+            raise NotAllowed("this token shows the events of its own runs only: name one")
         self._access.require(identity, "events:read", run)
         return self._store.events(run, after=after, limit=max(1, min(limit, 10_000)))
 
-    def store_input(self, identity: Identity, sha256: str, path: Path) -> int:
-        """
-        Keep an input by its content; return its size in bytes. *path* stays the caller's to remove.
+    # -- steered -------------------------------------------------------------------------------
 
-        Raises
-        ------
-        DigestMismatch
-            If the content is not that of *sha256*.
-        """
-        self._access.require(identity, "inputs:create")
-        key = asked.sha256_of(sha256)
-        found, size = file_digest(path)
-        if found != key:
-            raise DigestMismatch(f"the content has SHA-256 {found}, not {key}")
-        self._inputs.put(key, path)
-        self._store.add_upload(key, size, by=identity.subject, now=self._now())
-        return size
+    def cancel(self, identity: Identity, run: str | int, force: bool = False) -> RunRecord:
+        """Ask for a run to be stopped; see `Steering.cancel`."""
+        return self._now_as(self._steering.cancel(identity, run, force=force))
 
-    def input_path(self, identity: Identity, sha256: str) -> Path:
-        """Return an input's file, to read. An attempt's token gets those of its run alone."""
-        self._access.require(identity, "inputs:read")
-        key = asked.sha256_of(sha256)
-        if self._access.scope(identity, "inputs:read") is Scope.OWN:
-            record = self._store.record(identity.run or "")
-            if record is None or all(item["sha256"] != key for item in record.inputs):
-                raise NotAllowed("the token's run does not use this input")
-        return self._inputs.path(key)
+    def pause(self, identity: Identity, run: str | int) -> RunRecord:
+        """Hold a run that waits, or ask for its program to be stopped for a while."""
+        return self._now_as(self._steering.pause(identity, run))
+
+    def resume(self, identity: Identity, run: str | int) -> RunRecord:
+        """Let a paused or held run go on."""
+        return self._now_as(self._steering.resume(identity, run))
+
+    def pin(self, identity: Identity, run: str | int, on: bool = True) -> RunRecord:
+        """Keep a run from being deleted, or let it be deleted again."""
+        return self._now_as(self._steering.pin(identity, run, on))
+
+    def retry(self, identity: Identity, run: str | int) -> RunRecord:
+        """Queue a new run that is asked for as a run was that has ended."""
+        added = self._steering.retry(identity, run)
+        self._inputs.write_beside(added)
+        return added
+
+    def delete(self, identity: Identity, run: str | int) -> RunSummary:
+        """Delete a run that has ended, with its files; return it as it was."""
+        return self._steering.delete(identity, run)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _now_as(self, run: RunSummary) -> RunRecord:
+        record = self._store.record(run.id)
+        if record is None:
+            raise NotFound(f"there is no run {run.id}")
+        return self._book.overlay(record)
 
     def _present(self, identity: Identity, request: NewRun) -> RunRecord | None:
         if request.id is None:
@@ -240,76 +271,46 @@ class RunService:
             raise NotAllowed(f"run {record.id} was created by somebody else")
         return record
 
-    def _made(self, identity: Identity, request: NewRun) -> RunRecord:
-        if identity.kind != "user":
-            raise NotAllowed("runs are created with a person's token")
-        asked.check_texts(request)
-        needs, room = asked.resources(request)
-        now = self._now()
-        version, title = request.model_version, None
-        if request.model_id is not None:
-            model = self._models.row(request.model_id, version)
-            version, title = model.version, model.name
-        configuration = request.configuration
-        asked.environment(configuration)  # read when the run is leased
-        return RunRecord(
-            id=str(uuid.uuid4()) if request.id is None else asked.run_id(request.id),
-            number=0,
-            name=(request.name or title or "run")[:255],
-            created_by=identity.subject,
-            created_at=now,
-            updated_at=now,
-            project_id=request.project_id,
-            model_id=request.model_id,
-            model_version=version,
-            simulation_type=request.simulation_type[:32],
-            description=request.description,
-            tags=[tag[:100] for tag in request.tags],
-            priority=priority_of(configuration.get("priority")),
-            cpu_cores=room.cpu_cores,
-            memory_gb=room.memory_gb,
-            gpu_count=room.gpu_count,
-            storage_gb=room.storage_gb,
-            labels=asked.labels(configuration),
-            time_limit_s=asked.time_limit_s(configuration),
-            on_lost_contact=asked.policy(configuration),
-            parameters=request.parameters,
-            configuration=configuration,
-            resource_requirements=needs,
-            inputs=[self._checked(item) for item in request.inputs],
-        )
-
-    def _checked(self, item: InputFile) -> dict[str, Any]:
-        size = self._store.upload(asked.sha256_of(item.sha256))
-        if size is None:
-            raise NotFound(
-                f"input {item.path!r} is not on the server: PUT /api/v1/uploads/{item.sha256} first"
-            )
-        checked = replace(item, path=check_path(item.path), size=size, sha256=item.sha256.lower())
-        return asdict(checked)
-
-    def _write_inputs(self, run: RunRecord) -> None:
-        """
-        Write what was asked beside what will come of it, for people and other tools.
-
-        A copy of the record, which is stored by now: a run is not refused for want of it.
-        """
-        folder = self._spool.run_folder(run.id) / "inputs"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in _INPUT_FIELDS:
-                text = json.dumps(getattr(run, name), indent=2, ensure_ascii=False)
-                (folder / f"{name}.json").write_text(
-                    # Lone surrogates of a JSON text stay what they were: escapes.
-                    text + "\n",
-                    encoding="utf-8",
-                    errors="backslashreplace",
-                )
-        except OSError as error:
-            _LOG.warning("run %s: its inputs were not written beside it: %s", run.id, error)
+    def _present_of(
+        self, identity: Identity, wanted: Sequence[NewRun]
+    ) -> dict[str | None, RunSummary]:
+        named = [asked.run_id(one.id) for one in wanted if one.id is not None]
+        if len(set(named)) < len(named):
+            raise InvalidRequest("two runs of this batch have the same id")
+        found = self._store.summaries(named) if named else {}
+        for run in found.values():
+            if not is_creator(identity, run):
+                raise NotAllowed(f"run {run.id} was created by somebody else")
+        return {key: found[key] for key in found}
 
 
-def _key(run: str | int) -> str | int:
-    if isinstance(run, str) and run.isdecimal() and len(run) < 18:
-        return int(run)
-    return run
+def _id(request: NewRun) -> str | None:
+    return None if request.id is None else asked.run_id(request.id)
+
+
+def _made(batch: Batch, place: int, request: NewRun, study: str | None) -> RunRecord:
+    try:
+        if request.model_id is None:
+            raise InvalidRequest(_MISSING_MODEL)
+        return batch.record(request, known_study=study)
+    except (InvalidRequest, NotFound, NotAllowed) as error:
+        raise _at(place, error) from None
+
+
+def _at(place: int, error: PhysicsRunnerError) -> PhysicsRunnerError:
+    return type(error)(f"runs[{place}]: {error}")
+
+
+def _joining(
+    study: NewStudy, wanted: Sequence[tuple[int, NewRun]]
+) -> tuple[NewStudy, list[tuple[int, NewRun]]]:
+    """Return the study with its id and project, and the runs as members of it."""
+    project = study.project_id or wanted[0][1].project_id
+    key = str(uuid.uuid4()) if study.id is None else asked.run_id(study.id)
+    for place, one in wanted:
+        if one.project_id != project:
+            raise InvalidRequest(f"runs[{place}] is not in the project of the study")
+        if one.study_id not in (None, key):
+            raise InvalidRequest(f"runs[{place}] names another study")
+    joined = [(place, replace(one, study_id=key)) for place, one in wanted]
+    return replace(study, id=key, project_id=project), joined
