@@ -46,7 +46,11 @@ _SHAPE = {
     responses=gives(_SHAPE, _MODEL, status=201),
 )
 async def add(
-    request: Request, who: Creator, parts: Shared, name: Annotated[str | None, Query()] = None
+    request: Request,
+    who: Creator,
+    parts: Shared,
+    name: Annotated[str | None, Query()] = None,
+    project_id: Annotated[str | None, Query(description="Whose members may use it")] = None,
 ) -> Response:
     """
     Store the zip that is the body; main.py lies at its top.
@@ -54,9 +58,10 @@ async def add(
     The version is the SHA-256 of its content: the same content again is the same version.
     """
     with parts.bodies.one():
-        parts.services.access.require(who, "models:create")
+        parts.services.access.require_in(who, "models:create", project_id)
         async with stored(request, parts.services.scratch) as body:
-            model = await to_thread.run_sync(parts.services.models.add, who, body.path, name)
+            keep = parts.services.models.add
+            model = await to_thread.run_sync(keep, who, body.path, name, project_id)
     return answer(model, 201)
 
 

@@ -22,11 +22,13 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from physicsrunner.core.run import InputFile
 from physicsrunner.errors import InvalidRequest, NotFound, TokenExpired, TooLarge
+from physicsrunner.server.auth import Permission, authenticated, origin_of
 from physicsrunner.server.bodies import answer, stored
 from physicsrunner.server.doors.physicsworks.files import DoorFiles
 from physicsrunner.server.doors.physicsworks.forms import Payload, read_form
 from physicsrunner.server.doors.physicsworks.inputs import run_inputs
 from physicsrunner.server.doors.physicsworks.runs import DoorRuns
+from physicsrunner.server.parts import parts_of
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire.physicsworks import AUTH_HEADER, MAX_FORM, decode_form
@@ -40,22 +42,33 @@ def router(services: Services) -> APIRouter:
     """Return the routes of this door, to be included below ``/physicsworks``."""
     door = _Door(services)
     routes = APIRouter()
-    add: Callable[..., None] = routes.add_api_route
-    add("/simulation/run_data/read/{project}/{simulation}", door.run_data, methods=["GET"])
-    add("/simulation/run/update/{simulation}", door.create, methods=["PUT"])
-    add("/simulation/run/update/{simulation}/{run}", door.node, methods=["PUT"])
-    add("/simulation/run/patch/{run}", door.patch, methods=["PUT"])
-    add("/storage/runner/{file}", door.stored, methods=["GET"])
-    add("/storage/append", door.append, methods=["POST"])
-    add("/storage/chunks", door.chunk, methods=["POST"])
+
+    def add(path: str, call: Callable[..., Any], method: str, permission: str) -> None:
+        needs = [Depends(Permission(permission, _caller).check)]
+        routes.add_api_route(path, call, methods=[method], dependencies=needs)
+
+    add("/simulation/run_data/read/{project}/{simulation}", door.run_data, "GET", "runs:read")
+    add("/simulation/run/update/{simulation}", door.create, "PUT", "reports:write")
+    add("/simulation/run/update/{simulation}/{run}", door.node, "PUT", "reports:write")
+    add("/simulation/run/patch/{run}", door.patch, "PUT", "reports:write")
+    add("/storage/runner/{file}", door.stored, "GET", "models:read")
+    add("/storage/append", door.append, "POST", "files:write")
+    add("/storage/chunks", door.chunk, "POST", "files:write")
     return routes
 
 
-def _token(request: Request) -> str | None:
-    return request.headers.get(AUTH_HEADER)
+async def _caller(request: Request) -> Identity:
+    """Return who calls by the header of this wire; an attempt's expired token is exchanged."""
+    access = parts_of(request).services.access
+    token, origin = request.headers.get(AUTH_HEADER), origin_of(request)
+    try:
+        return await authenticated(access, token, origin)
+    except TokenExpired:
+        fresh = await to_thread.run_sync(access.exchange, token or "")
+        return await authenticated(access, fresh, origin)
 
 
-Token = Annotated["str | None", Depends(_token)]
+Caller = Annotated[Identity, Depends(_caller)]
 
 
 class _Door:
@@ -69,60 +82,53 @@ class _Door:
 
     # Handlers without ``async`` run in the thread pool.
 
-    def run_data(self, project: str, simulation: str, token: Token) -> Response:  # noqa: ARG002
+    def run_data(self, project: str, simulation: str, who: Caller) -> Response:  # noqa: ARG002
         """Say what a runner is to do."""
-        return answer(self._runs.run_data(self._identity(token), simulation))
+        return answer(self._runs.run_data(who, simulation))
 
-    def create(self, simulation: str, token: Token) -> Response:
+    def create(self, simulation: str, who: Caller) -> Response:
         """Create a run that the caller carries out, or return the one of its attempt."""
-        return answer(self._runs.create(self._identity(token), simulation))
+        return answer(self._runs.create(who, simulation))
 
-    async def node(self, simulation: str, run: str, request: Request, token: Token) -> Response:  # noqa: ARG002
+    async def node(self, simulation: str, run: str, request: Request, who: Caller) -> Response:  # noqa: ARG002
         """Take how far a main.py says it is."""
         body = await _json(request)
-        return await to_thread.run_sync(
-            lambda: answer(self._runs.node(self._identity(token), run, body))
-        )
+        return await to_thread.run_sync(lambda: answer(self._runs.node(who, run, body)))
 
-    async def patch(self, run: str, request: Request, token: Token) -> Response:
+    async def patch(self, run: str, request: Request, who: Caller) -> Response:
         """Change parts of the run document."""
         body = await _json(request)
-        return await to_thread.run_sync(
-            lambda: answer(self._runs.patch(self._identity(token), run, body))
-        )
+        return await to_thread.run_sync(lambda: answer(self._runs.patch(who, run, body)))
 
-    def stored(self, file: str, token: Token) -> Response:
+    def stored(self, file: str, who: Caller) -> Response:
         """Give the bytes of a bundle, a mesh or an archive of inputs."""
-        identity = self._identity(token)
         kind, _, rest = file.partition("-")
         if kind == "scripts" and rest.endswith(".zip"):
             model, _, version = rest.removesuffix(".zip").rpartition("-")
-            return FileResponse(self._services.models.bundle(identity, model, version))
+            return FileResponse(self._services.models.bundle(who, model, version))
         if kind == "inputs" and rest.endswith(".zip"):
-            return self._archive(identity, self._runs.archive(identity, rest.removesuffix(".zip")))
+            return self._archive(who, self._runs.archive(who, rest.removesuffix(".zip")))
         sha256 = file.partition(".")[0]
         if len(sha256) == 64:
-            return FileResponse(self._services.runs.input_path(identity, sha256))
+            return FileResponse(self._services.runs.input_path(who, sha256))
         raise NotFound(f"there is no stored file {file!r}")
 
-    async def append(self, request: Request, token: Token) -> Response:
+    async def append(self, request: Request, who: Caller) -> Response:
         """Add bytes to a log, plot or medium."""
-        return await self._form(request, token, self._files.append, large_too=True)
+        return await self._form(request, who, self._files.append, large_too=True)
 
-    async def chunk(self, request: Request, token: Token) -> Response:
+    async def chunk(self, request: Request, who: Caller) -> Response:
         """Write one chunk of a result file."""
-        return await self._form(request, token, self._files.chunk)
+        return await self._form(request, who, self._files.chunk)
 
     async def _form(
         self,
         request: Request,
-        token: str | None,
+        identity: Identity,
         carry_out: Callable[..., None],
         *,
         large_too: bool = False,
     ) -> Response:
-        identity = await to_thread.run_sync(self._identity, token)
-
         def work(fields: Mapping[str, Any], data: Payload) -> Response:
             metadata = fields.get("metadata")
             run = metadata.get("resource") if isinstance(metadata, Mapping) else None
@@ -147,13 +153,6 @@ class _Door:
             return await to_thread.run_sync(small, body, limiter=self._decoding)
         async with stored(request, self._services.scratch) as whole:
             return await to_thread.run_sync(large, whole.path, limiter=self._decoding)
-
-    def _identity(self, token: str | None) -> Identity:
-        access = self._services.access
-        try:
-            return access.authenticate(token)
-        except TokenExpired:
-            return access.authenticate(access.exchange(token or ""))
 
     def _archive(self, identity: Identity, inputs: list[InputFile]) -> Response:
         """Give the inputs as one zip, made in a file that is gone when it is closed."""
