@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 
 import physicsrunner
 from physicsrunner.server import openapi, problems
+from physicsrunner.server.auth import open_route
 from physicsrunner.server.hub import Hub
 from physicsrunner.server.jetstream import Jetstream
 from physicsrunner.server.limits import BodyLimits, Limits
@@ -119,6 +120,7 @@ class Application:
             title="physicsrunner",
             version=getattr(physicsrunner, "__version__", "0"),
             description="Give it a main.py. It runs it anywhere, shows it live, loses nothing.",
+            openapi_url=None,  # a route of ours, which declares that it is open
             docs_url=None,
             redoc_url=None,
             lifespan=self._lifespan,
@@ -130,7 +132,11 @@ class Application:
             if importlib.util.find_spec(name) is not None:
                 door = importlib.import_module(name)
                 api.include_router(door.router(self._services), prefix=prefix, tags=["doors"])
-        api.add_api_websocket_route(WEBSOCKET_PATH, self._sockets.serve)
+        api.add_api_websocket_route(
+            WEBSOCKET_PATH,
+            self._sockets.serve,
+            dependencies=[open_route("its first message brings the token")],
+        )
         problems.install(api)
         openapi.install(api)
         api.add_middleware(BodyLimits, limits=self._limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from typing import Any, Final
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse
@@ -58,6 +59,12 @@ async def metrics(request: Request, parts: Shared) -> Response:
 
 
 _DESCRIPTION: Final = open_route("it describes the API, and shows nothing of what is stored")
+
+
+@router.get("/openapi.json", include_in_schema=False, dependencies=[_DESCRIPTION])
+async def description(request: Request) -> Response:
+    """Describe the API for programs."""
+    return answer(await to_thread.run_sync(request.app.openapi))
 
 
 @router.get("/docs", include_in_schema=False, dependencies=[_DESCRIPTION])
