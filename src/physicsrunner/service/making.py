@@ -106,11 +106,11 @@ class Batch:
             **wanted.fields,
         )
 
-    def again(self, run: RunRecord) -> RunRecord:
-        """Return the record of a new run that is asked for as *run* was."""
+    def again(self, run: RunRecord, new_id: str | None = None) -> RunRecord:
+        """Return the record of a new run, *new_id*, that is asked for as *run* was."""
         self._check_project(run.project_id)
         fresh = RunRecord(
-            id=str(uuid.uuid4()),
+            id=new_id or str(uuid.uuid4()),
             number=0,
             name=run.name,
             created_by=self._identity.subject,

@@ -245,9 +245,9 @@ class RunService:
         """Keep a run from being deleted, or let it be deleted again."""
         return self._now_as(self._steering.pin(identity, run, on))
 
-    def retry(self, identity: Identity, run: str | int) -> RunRecord:
-        """Queue a new run that is asked for as a run was that has ended."""
-        added = self._steering.retry(identity, run)
+    def retry(self, identity: Identity, run: str | int, new_id: str | None = None) -> RunRecord:
+        """Queue a new run, *new_id*, that is asked for as a run was that has ended."""
+        added = self._steering.retry(identity, run, new_id)
         self._inputs.write_beside(added)
         return added
 

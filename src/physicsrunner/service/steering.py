@@ -21,8 +21,8 @@ from physicsrunner.errors import (
     PhysicsRunnerError,
     Pinned,
 )
-from physicsrunner.service import facts
-from physicsrunner.service.access import AccessService, Identity
+from physicsrunner.service import asked, facts
+from physicsrunner.service.access import AccessService, Identity, is_creator
 from physicsrunner.service.endings import over
 from physicsrunner.service.making import Maker
 from physicsrunner.service.removal import Removal
@@ -123,8 +123,12 @@ class Steering:
 
         return self._changed(identity, "runs:pin", run, decide)
 
-    def retry(self, identity: Identity, run: str | int) -> RunRecord:
-        """Queue a new run that is asked for as a run was that has ended; return the new one."""
+    def retry(self, identity: Identity, run: str | int, new_id: str | None = None) -> RunRecord:
+        """
+        Queue a new run that is asked for as a run was that has ended; return the new one.
+
+        *new_id* is the caller's for the new run: a repeat returns what the first one made.
+        """
         present = self.found(run)
         self._access.require(identity, "runs:retry", present)
         if present.status not in TERMINAL:
@@ -137,10 +141,12 @@ class Steering:
         if old is None:
             raise NotFound(f"there is no run {run}")
         batch = self._maker.batch(identity)
-        fresh = batch.again(old)
+        fresh = batch.again(old, None if new_id is None else asked.run_id(new_id))
         now = fresh.created_at
         events = [facts.requested(fresh, now), facts.queued(fresh, now)]
         added, _ = self._store.add_run(fresh, events, by=identity.actor, secrets=batch.secrets)
+        if added.retry_of != present.id or not is_creator(identity, added):
+            raise Conflict(f"there is a run {added.id} already, and it repeats another one")
         return added
 
     def delete(self, identity: Identity, run: str | int) -> RunSummary:

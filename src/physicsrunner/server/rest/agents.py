@@ -15,6 +15,7 @@ from physicsrunner.server.parts import Shared
 from physicsrunner.server.rest.documents import AGENT, RUN_ID
 from physicsrunner.service.access import Identity
 from physicsrunner.service.fleet import ENROLL_S, AgentInfo
+from physicsrunner.service.names import agent_name
 from physicsrunner.wire import rest
 from physicsrunner.wire.messages import Enrolled, Enrollment, Heartbeat, HeartbeatAnswer
 
@@ -76,6 +77,8 @@ async def enroll(request: Request, who: Joining, parts: Shared) -> Response:
 async def enroll_token(request: Request, who: Enroller, parts: Shared) -> Response:
     """Make a token by which one agent can enroll, once; without a name it may take any."""
     wanted = await message(request, EnrollToken)
+    if wanted.name is not None:
+        agent_name(wanted.name)  # an empty one must not be taken for any
     make = parts.services.fleet.enroll_token
     return answer(await to_thread.run_sync(make, who, wanted.name, wanted.lifetime_s), 201)
 

@@ -103,11 +103,20 @@ async def resume(run: str, who: Resumer, parts: Shared) -> Response:
     f"{RUN}/retry",
     status_code=201,
     summary="Run it again",
+    openapi_extra=takes({"id": str}, {"id": RUN_ID}, required=False),
     responses=gives(RunRecord, {**SUMMARY, "status": "queued", "retry_of": RUN_ID}, status=201),
 )
-async def retry(run: str, who: Retrier, parts: Shared) -> Response:
-    """Queue a new run with all that an ended one was given; its ``retry_of`` names that one."""
-    again = await to_thread.run_sync(parts.services.runs.retry, who, run)
+async def retry(request: Request, run: str, who: Retrier, parts: Shared) -> Response:
+    """
+    Queue a new run with all that an ended one was given; its ``retry_of`` names that one.
+
+    ``id`` (a UUIDv4 of the caller's for the new run) makes a repeat harmless.
+    """
+    body: Any = await json_of(request)
+    new_id = body.get("id") if isinstance(body, dict) else 0
+    if not isinstance(new_id, (str, type(None))):
+        raise InvalidRequest("the body is {id: the new run's}, or empty")
+    again = await to_thread.run_sync(parts.services.runs.retry, who, run, new_id)
     return plain_answer(document(again), 201)
 
 
