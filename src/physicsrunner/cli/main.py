@@ -55,6 +55,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "server": "Start the server alone.",
             "agent": "Carry out runs of a server on this machine.",
             "agents": "List the agents; enroll, drain, resume, remove one.",
+            "admin": "Save, restore and check the data of a server.",
             "login": "Keep the token of a server.",
         },
     }

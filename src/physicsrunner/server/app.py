@@ -61,6 +61,7 @@ from physicsrunner.service.services import Services
 from physicsrunner.wire.live import SOCKETIO_PATH, WEBSOCKET_PATH
 
 CLOCK_S: Final = 1.0  #: between two looks at overdue leases
+TIDY_S: Final = 30.0  #: between two looks for runs that are too old
 LAST_BODIES_S: Final = 3.0  #: for cut bodies to write what they have
 
 _LOG = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ class Application:
         tasks = [
             asyncio.create_task(self._rooms.run()),
             asyncio.create_task(self._clock()),
+            asyncio.create_task(self._tidy()),
             *carriers,
         ]
         try:
@@ -177,6 +179,18 @@ class Application:
         for carrier in carriers:
             hub.listen(carrier.take, lambda _event: False)
         return [asyncio.create_task(carrier.run()) for carrier in carriers]
+
+    async def _tidy(self) -> None:
+        """Remove what retention no longer keeps, a little at a time, until cancelled."""
+        wait_s = CLOCK_S
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                step = await to_thread.run_sync(self._services.retention.step, time.time())
+                wait_s = CLOCK_S if step.more else TIDY_S
+            except Exception:
+                wait_s = TIDY_S
+                _LOG.exception("removing old runs failed; it is tried again")
 
     async def _clock(self) -> None:
         """Look for overdue leases until cancelled."""

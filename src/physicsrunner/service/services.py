@@ -35,6 +35,7 @@ from physicsrunner.service.outbox import OutboxService
 from physicsrunner.service.queue import QueueService
 from physicsrunner.service.queueing import open_queue
 from physicsrunner.service.removal import Removal
+from physicsrunner.service.retention import Retention
 from physicsrunner.service.runs import RunService
 from physicsrunner.service.secrets import Safe, load_secret, write_private
 from physicsrunner.service.studies import StudyService
@@ -59,6 +60,7 @@ class Services:
     fleet: FleetService
     queue: QueueService
     removal: Removal  #: deletes ended runs with their files
+    retention: Retention  #: decides which, where the operator wants that
     files: FileService
     studies: StudyService
     accounts: AccountService
@@ -160,6 +162,7 @@ def build(
         queue.fleet,
         queue.queue,
         queue.removal,
+        Retention(store, queue.removal, options),
         files,
         studies,
         AccountService(access, now=now),
