@@ -13,7 +13,7 @@ import pytest
 import socketio
 import websocket
 
-from physicsrunner.server import live as door
+from physicsrunner.server import rooms as door
 from physicsrunner.wire import live, rest
 from physicsrunner.wire.live import Event
 from tests.contract.rest_server import RestServer, rest_server
@@ -157,8 +157,9 @@ def test_an_attempt_token_hears_its_own_run_alone(server: RestServer) -> None:
     other, _ = server.claim()
     with viewer(server, lease["token"]) as mine:
         assert mine.subscribe(live.run_room(run))["ok"]
-        for room in (live.run_room(other), "all", "project:x", "agent:here"):
+        for room in ("all", "project:x", "agent:here"):
             assert mine.subscribe(room)["error"]["code"] == "not_allowed", room
+        assert mine.subscribe(live.run_room(other))["error"]["code"] == "not_found"
         wrong: list[Any] = [None, {}, {"room": 7}, {"room": "nothing"}, {"room": "run:"}, []]
         for wanted in wrong:
             answer = mine.client.call(live.SUBSCRIBE, wanted, timeout=10)

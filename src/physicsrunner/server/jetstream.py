@@ -2,7 +2,7 @@
 Every logged event to NATS JetStream.
 
 Promises: the stream `wire.live.STREAM` gets all logged events in their order, at least once; the
-message id is the event's id, so that what is sent twice within `DUPLICATES_S` is kept once. The
+message id is the event's id, so that what is sent twice within ten minutes is kept once. The
 cursor stands in the database and moves when the stream has acknowledged: whoever is killed, nothing
 is left out. Where NATS is away nobody waits but this task.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import re
 from collections.abc import Sequence
@@ -19,7 +18,8 @@ from typing import Any, Final
 
 from anyio import to_thread
 
-from physicsrunner.errors import MissingExtra, PhysicsRunnerError
+from physicsrunner.errors import PhysicsRunnerError
+from physicsrunner.events.base import ensure_stream, needs_nats
 from physicsrunner.server.bodies import StrictJson
 from physicsrunner.service.outbox import OutboxService
 from physicsrunner.wire import live
@@ -27,7 +27,6 @@ from physicsrunner.wire.live import Event
 
 CONSUMER: Final = "nats"  #: its name in the table of cursors
 BATCH: Final = 200  #: events between two writes of the cursor
-DUPLICATES_S: Final = 600.0
 ACK_S: Final = 5.0
 CONNECT_S: Final = 5.0
 AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0)  #: between tries while NATS is away
@@ -40,8 +39,7 @@ class Jetstream:
     """Publishes to the NATS server of *url*; `run` goes on until cancelled."""
 
     def __init__(self, outbox: OutboxService, url: str) -> None:
-        if importlib.util.find_spec("nats") is None:
-            raise MissingExtra("the setting nats needs pip install 'physicsrunner[events]'")
+        needs_nats("the setting nats")
         self._outbox = outbox
         self._url = url
         self._wake = asyncio.Event()
@@ -118,7 +116,7 @@ class Jetstream:
         self._client = await nats.connect(
             self._url,
             name="physicsrunner server",
-            connect_timeout=CONNECT_S,  # type: ignore[arg-type]
+            connect_timeout=CONNECT_S,
             allow_reconnect=False,
             max_reconnect_attempts=0,
             error_cb=quiet,
@@ -134,29 +132,7 @@ class Jetstream:
 
     async def _ensure_stream(self, *prefixes: str) -> None:
         """Have the stream take all subjects that begin with *prefixes*."""
-        from nats.js.api import RetentionPolicy, StorageType, StreamConfig
-        from nats.js.errors import NotFoundError
-
-        streams = self._client.jetstream()
-        wanted = {f"{prefix}.>" for prefix in (*self._prefixes, *prefixes)}
-        try:
-            known = (await streams.stream_info(live.STREAM)).config
-        except NotFoundError:
-            await streams.add_stream(
-                StreamConfig(
-                    name=live.STREAM,
-                    subjects=sorted(wanted),
-                    retention=RetentionPolicy.LIMITS,
-                    storage=StorageType.FILE,
-                    duplicate_window=DUPLICATES_S,
-                )
-            )
-        else:
-            there = set(known.subjects or ())
-            if not wanted <= there:
-                # Whatever else an operator has set stays.
-                known.subjects = sorted(there | wanted)
-                await streams.update_stream(known)
+        await ensure_stream(self._client.jetstream(), [f"{prefix}.>" for prefix in prefixes])
         self._prefixes.update(prefixes)
 
 

@@ -23,6 +23,7 @@ from physicsrunner.core.retry import Backoff
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.server.bodies import StrictJson
 from physicsrunner.server.posting import NotTaken, post
+from physicsrunner.service.events import hears
 from physicsrunner.service.outbox import OutboxService, told_to
 from physicsrunner.store.outbox import WebhookRow
 from physicsrunner.wire import webhooks
@@ -118,6 +119,7 @@ class Carrier:
         self.wake = asyncio.Event()
         self._outbox = outbox
         self._row = row
+        self._readable = told_to(row)
         self._kept = row.cursor  # as it stands in the database
         self._cursor = row.cursor
         self._failures = row.failures
@@ -126,13 +128,7 @@ class Carrier:
 
     def wants(self, event: Event) -> bool:
         """Say whether *event* is to be sent."""
-        readable = told_to(self._row)
-        told = (
-            event.project == self._row.project_id
-            if readable is None
-            else type_matches(readable.types, event.type)
-        )
-        return told and type_matches(self._row.types, event.type)
+        return type_matches(self._row.types, event.type) and hears(self._readable, event, None)
 
     async def run(self) -> None:
         """Deliver until cancelled."""

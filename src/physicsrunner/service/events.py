@@ -18,7 +18,7 @@ from physicsrunner.errors import InvalidRequest, NotAllowed, NotFound
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.store.outbox import EventFilter, OutboxStore, Page, Readable
 from physicsrunner.wire import live
-from physicsrunner.wire.live import Event, type_matches
+from physicsrunner.wire.live import Event, is_account_event, type_matches
 
 MAX_PAGE: Final = 1000
 MAX_PATTERNS: Final = 32
@@ -75,8 +75,7 @@ class EventService:
             run, readable = self._runs.get(identity, run).id, None  # by number, too
             self._access.require(identity, "events:read", run)
         elif wanted.project is not None:
-            self._check_project(identity, wanted.project)
-            readable = None
+            readable = self._of_project(identity, wanted.project)
         else:
             readable = readable_by(identity)
         limit = max(1, min(wanted.limit, MAX_PAGE))
@@ -90,8 +89,8 @@ class EventService:
             self._access.require(identity, "events:read", run)
             return Room(live.run_room(run), run=run)
         if kind == "project" and key:
-            self._check_project(identity, key)
-            return Room(live.project_room(key), project=key)
+            readable = self._of_project(identity, key)
+            return Room(live.project_room(key), project=key, readable=readable)
         if name == "all":
             return Room("all", readable=readable_by(identity))
         if kind == "agent" and key:
@@ -114,11 +113,15 @@ class EventService:
             found[run] = known.created_by if own and known is not None else None
         return found
 
-    def _check_project(self, identity: Identity, project: str) -> None:
+    def _of_project(self, identity: Identity, project: str) -> Readable | None:
+        """Return what may be read of *project*; raise if it may not be read at all."""
         if identity.scope_in("events:read", project).value <= Scope.OWN.value:
             if identity.scope("events:read") is Scope.NONE or identity.kind != "user":
                 raise NotAllowed(f"{identity} hears of its own run only")
             raise NotFound(f"there is no project {project}")
+        if identity.scope("audit:read") is Scope.ANY:
+            return None
+        return Readable(frozenset({project}))
 
 
 def readable_by(identity: Identity) -> Readable | None:
@@ -147,6 +150,8 @@ def hears(readable: Readable | None, event: Event, creator: str | None) -> bool:
     """Say whether *event*, of a run of *creator*'s own (None: of a project), may be read."""
     if readable is None:
         return True
+    if is_account_event(event.type):
+        return False
     if readable.types and type_matches(readable.types, event.type):
         return True
     if event.run is not None and event.run == readable.run:

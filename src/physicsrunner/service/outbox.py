@@ -3,7 +3,7 @@ Webhooks: who may have events sent where, and what those did not take.
 
 Promises: a secret is shown once, to who makes the webhook, and kept encrypted; a webhook of a
 project is told what concerns that project, one of the whole server what concerns runs, agents and
-projects, never accounts. Nothing is sent here: `server.webhooks` does.
+webhooks; none hears of accounts. Nothing is sent here: `server.webhooks` does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_WEBHOOKS: Final = 1000  #: of one server
 MAX_URL: Final = 2000
 LEAST_SECRET: Final = 16  #: characters
 MAX_SECRET: Final = 500
-_TOLD: Final = ("simulation/*", "agent/*", "project/*")
+_TOLD: Final = ("simulation/*", "agent/*", "webhook/*")
 _FIELDS: Final = frozenset({"url", "secret", "types", "project_id", "active"})
 
 
@@ -183,7 +183,7 @@ class OutboxService:
     def pending(self, row: WebhookRow, after: int, limit: int) -> tuple[list[Event], int]:
         """Return the next events for a webhook, and up to which id there are no others."""
         page = self._store.find_events(
-            EventFilter(after, None, row.project_id, row.types, limit, told_to(row))
+            EventFilter(after, None, None, row.types, limit, told_to(row))
         )
         return page.events, page.upto
 
@@ -248,9 +248,11 @@ class OutboxService:
             listener(webhook)
 
 
-def told_to(row: WebhookRow) -> Readable | None:
-    """Return what of the log a webhook is told; None: everything of its project."""
-    return Readable(types=_TOLD) if row.project_id is None else None
+def told_to(row: WebhookRow) -> Readable:
+    """Return what of the log a webhook is told."""
+    if row.project_id is None:
+        return Readable(types=_TOLD)
+    return Readable(frozenset({row.project_id}))
 
 
 def check_url(url: Any, *, private: bool) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from physicsrunner.store.outbox import SCAN, DeadLetter, EventFilter, Page, Readable, WebhookRow
 from physicsrunner.store.rows import Actor
-from physicsrunner.wire.live import Event, type_matches
+from physicsrunner.wire.live import Event, is_account_event, type_matches
 
 if TYPE_CHECKING:
     from physicsrunner.core.run import RunSummary
@@ -160,6 +160,8 @@ class MemoryOutbox:
         )
 
     def _readable(self, item: Event, by: Readable) -> bool:
+        if is_account_event(item.type):
+            return False
         if item.run is not None and item.run == by.run:
             return True
         if by.types and type_matches(by.types, item.type):

@@ -27,7 +27,7 @@ SCAN: Final = 20_000  #: ids that one filtered call looks at
 
 @dataclass(frozen=True)
 class Readable:
-    """What somebody may read who may not read everything."""
+    """What somebody may read who may not read everything: never events of accounts."""
 
     projects: frozenset[str] = frozenset()
     creator: str | None = None  #: of runs of no project

@@ -6,13 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    delete,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from physicsrunner.store import schema
 from physicsrunner.store.outbox import SCAN, DeadLetter, EventFilter, Page, Readable, WebhookRow
 from physicsrunner.store.rows import Actor
 from physicsrunner.store.sql_events import SqlEvents, Transaction
-from physicsrunner.wire.live import Event
+from physicsrunner.wire.live import ACCOUNT_KINDS, Event
 
 _EVENTS: Final = schema.events.c
 _RUNS: Final = schema.runs.c
@@ -215,7 +226,7 @@ def _readable(by: Readable) -> ColumnElement[bool]:
     if by.creator is not None:
         own = select(_RUNS.id).where(_RUNS.created_by == by.creator, _RUNS.project_id.is_(None))
         ways.append(and_(_EVENTS.project_id.is_(None), _EVENTS.run_id.in_(own)))
-    return or_(*ways)
+    return and_(or_(*ways), not_(_types([f"{kind}*" for kind in ACCOUNT_KINDS])))
 
 
 def _event(row: Any) -> Event:
