@@ -17,7 +17,8 @@ from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from physicsrunner.core.permissions import PERMISSIONS
+from physicsrunner.core.permissions import PERMISSIONS, Scope
+from physicsrunner.errors import NotAllowed
 from physicsrunner.server.parts import parts_of
 from physicsrunner.service.access import AccessService, Identity
 
@@ -70,12 +71,13 @@ class Permission:
             raise ValueError(f"core.permissions has no {permission!r}")
         self.permission = permission
 
-        async def check(request: Request, who: Annotated[Identity, Depends(caller)]) -> Identity:
-            parts_of(request).services.access.require(who, permission)
+        async def check(who: Identity) -> Identity:
+            if who.scope(permission) is Scope.NONE:
+                raise NotAllowed(f"{who} has no permission {permission}")
             return who
 
+        # Said here and not above: a text of the module would not know this `caller`.
         check.__annotations__["who"] = Annotated[Identity, Depends(caller)]
-        check.__annotations__["request"] = Request
         check.marker = self  # type: ignore[attr-defined]  # read by `markers_of`
         self.check = check
 

@@ -88,7 +88,10 @@ async def whoami(who: Somebody) -> Response:
 @router.post(
     rest.LOGIN,
     summary="Log in",
-    openapi_extra=takes(Login, {"user": "ada", "password": "correct horse battery"}),
+    openapi_extra=takes(
+        {"user": str, "password": str, "lifetime_s": float},
+        {"user": "ada", "password": "correct horse battery"},
+    ),
     responses=gives(ISSUED_SHAPE, ISSUED),
     dependencies=[open_route("who logs in has no token yet")],
 )

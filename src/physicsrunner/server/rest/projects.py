@@ -77,7 +77,10 @@ async def list_projects(who: Reader, parts: Shared) -> Response:
     rest.PROJECTS,
     status_code=201,
     summary="Make a project",
-    openapi_extra=takes(NewProject, {"id": "thermal", "max_concurrent_runs": 4}),
+    openapi_extra=takes(
+        {"id": str, "name": str, "max_concurrent_runs": int},
+        {"id": "thermal", "max_concurrent_runs": 4},
+    ),
     responses=gives(_SHAPE, _EXAMPLE, status=201),
 )
 async def add(request: Request, who: Creator, parts: Shared) -> Response:
@@ -136,7 +139,7 @@ async def members(project: str, who: MemberReader, parts: Shared) -> Response:
 @router.put(
     _MEMBER,
     summary="Make somebody a member",
-    openapi_extra=takes(Membership, {"role": "user"}),
+    openapi_extra=takes({"role": str}, {"role": "user"}),
     responses=gives(_MEMBER_SHAPE, _MEMBER_EXAMPLE),
 )
 async def set_member(

@@ -84,7 +84,7 @@ async def list_tokens(who: Reader, parts: Shared, user: str | None = None) -> Re
     status_code=201,
     summary="Make a token",
     openapi_extra=takes(
-        NewToken,
+        {"name": str, "user": str, "scopes": list[str], "project_id": str, "lifetime_s": float},
         {"name": "nightly sweep", "scopes": ["runs:create", "runs:read"], "project_id": "thermal"},
     ),
     responses=gives(ISSUED_SHAPE, {**ISSUED, "name": "nightly sweep"}, status=201),

@@ -73,7 +73,9 @@ async def list_users(who: Reader, parts: Shared) -> Response:
     rest.USERS,
     status_code=201,
     summary="Make a person",
-    openapi_extra=takes(NewUser, {"name": "ada", "role": "user"}),
+    openapi_extra=takes(
+        {"name": str, "role": str, "password": str}, {"name": "ada", "role": "user"}
+    ),
     responses=gives(_SHAPE, _EXAMPLE, status=201),
 )
 async def add(request: Request, who: Creator, parts: Shared) -> Response:
@@ -115,7 +117,9 @@ async def change(request: Request, name: str, who: Changer, parts: Shared) -> Re
 @router.put(
     f"{_USER}/password",
     summary="Set a password",
-    openapi_extra=takes(NewPassword, {"password": "correct horse battery", "old": "..."}),
+    openapi_extra=takes(
+        {"password": str, "old": str}, {"password": "correct horse battery", "old": "..."}
+    ),
     responses=gives({"name": str}, {"name": "ada"}),
 )
 async def password(request: Request, name: str, who: PasswordSetter, parts: Shared) -> Response:

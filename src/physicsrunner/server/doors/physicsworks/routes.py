@@ -28,8 +28,7 @@ from physicsrunner.server.doors.physicsworks.files import DoorFiles
 from physicsrunner.server.doors.physicsworks.forms import Payload, read_form
 from physicsrunner.server.doors.physicsworks.inputs import run_inputs
 from physicsrunner.server.doors.physicsworks.runs import DoorRuns
-from physicsrunner.server.parts import parts_of
-from physicsrunner.service.access import Identity
+from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire.physicsworks import AUTH_HEADER, MAX_FORM, decode_form
 
@@ -43,9 +42,18 @@ def router(services: Services) -> APIRouter:
     door = _Door(services)
     routes = APIRouter()
 
+    async def identified(request: Request) -> Identity:
+        return await _caller(services.access, request)
+
     def add(path: str, call: Callable[..., Any], method: str, permission: str) -> None:
-        needs = [Depends(Permission(permission, _caller).check)]
-        routes.add_api_route(path, call, methods=[method], dependencies=needs)
+        # What it hands on, `_who` gives to the handler.
+        allowed = Permission(permission, identified).check
+
+        async def known(request: Request, who: Identity) -> None:
+            request.state.caller = who
+
+        known.__annotations__["who"] = Annotated[Identity, Depends(allowed)]
+        routes.add_api_route(path, call, methods=[method], dependencies=[Depends(known)])
 
     add("/simulation/run_data/read/{project}/{simulation}", door.run_data, "GET", "runs:read")
     add("/simulation/run/update/{simulation}", door.create, "PUT", "reports:write")
@@ -57,9 +65,8 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-async def _caller(request: Request) -> Identity:
+async def _caller(access: AccessService, request: Request) -> Identity:
     """Return who calls by the header of this wire; an attempt's expired token is exchanged."""
-    access = parts_of(request).services.access
     token, origin = request.headers.get(AUTH_HEADER), origin_of(request)
     try:
         return await authenticated(access, token, origin)
@@ -68,7 +75,12 @@ async def _caller(request: Request) -> Identity:
         return await authenticated(access, fresh, origin)
 
 
-Caller = Annotated[Identity, Depends(_caller)]
+def _who(request: Request) -> Identity:
+    found: Identity = request.state.caller
+    return found
+
+
+Caller = Annotated[Identity, Depends(_who)]
 
 
 class _Door:
