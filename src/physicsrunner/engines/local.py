@@ -160,7 +160,7 @@ class LocalEngine:
         elif not is_alive(process):
             signal_group(process, signal.SIGKILL)
         if tag:
-            kill_tagged(TAG, tag, self._sleep)
+            kill_tagged(TAG, tag, self._sleep, since=process)
         self._reap(process.pid)
 
     def _start(self, program: Program, environment: Mapping[str, str]) -> int:
@@ -218,7 +218,7 @@ class LocalEngine:
 
     def _kill_all_but_shim(self, shim: ProcessId, tag: str) -> None:
         for _ in range(50):
-            found = [process for process in tagged(TAG, tag) if process.pid != shim.pid]
+            found = [process for process in tagged(TAG, tag, shim) if process.pid != shim.pid]
             if not found:
                 return
             for process in found:

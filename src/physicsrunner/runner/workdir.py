@@ -7,7 +7,10 @@ folders when told to (`create`) and never deletes anything.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from physicsrunner.core.paths import WORK_FOLDERS
@@ -19,80 +22,84 @@ class WorkFolder:
 
     root: Path
 
-    @property
+    @cached_property
     def inputs(self) -> Path:
         """Parameters, archives and JSON files for main.py."""
         return self.root / "inputs"
 
-    @property
+    @cached_property
     def outputs(self) -> Path:
         """What main.py writes. All of it is followed and sent."""
         return self.root / "outputs"
 
-    @property
+    @cached_property
     def raw(self) -> Path:
         """Meshes and other raw inputs."""
         return self.root / "raw"
 
-    @property
+    @cached_property
     def scripts(self) -> Path:
         """main.py and what it imports; its working directory."""
         return self.root / "scripts"
 
-    @property
+    @cached_property
     def debug(self) -> Path:
         """The runner's own logs (sent as ``metadata/debug/``)."""
         return self.root / "debug"
 
-    @property
+    @cached_property
     def metadata(self) -> Path:
         """What the runner writes about the run: series, provenance, metrics."""
         return self.root / "metadata"
 
-    @property
+    @cached_property
     def control(self) -> Path:
         """Journal, lock, pid and exit status files. Never sent."""
         return self.root / ".physicsrunner"
 
-    @property
+    @cached_property
     def journal(self) -> Path:
         """What is done, one JSON object a line."""
         return self.control / "journal.jsonl"
 
-    @property
+    @cached_property
     def lock(self) -> Path:
         """Held while a runner works here; names its pid."""
         return self.control / "lock"
 
-    @property
+    @cached_property
     def state_file(self) -> Path:
         """main.py's status lines."""
         return self.outputs / "state.txt"
 
-    @property
+    @cached_property
     def stop_file(self) -> Path:
         """Its presence asks main.py to stop (``PHYSICSRUNNER_STOP_FILE``)."""
         return self.root / "stop.request"
 
-    @property
+    @cached_property
     def series_file(self) -> Path:
         """All live series of the run, one JSON point a line."""
         return self.metadata / "series.jsonl"
 
-    @property
+    @cached_property
     def main_log(self) -> Path:
         """main.py's standard output and standard error."""
         return self.outputs / "logs" / "main.log"
 
-    @property
+    @cached_property
     def followed(self) -> tuple[Path, ...]:
         """The folders whose files are sent to the server."""
         return (self.outputs, self.metadata, self.debug)
 
     def create(self) -> None:
         """Make all folders that are not there."""
+        root = str(self.root)
+        if not self.root.is_dir():
+            self.root.mkdir(parents=True, exist_ok=True)
         for name in (*WORK_FOLDERS, "metadata", ".physicsrunner"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # parents come before what lies in them
+                os.mkdir(f"{root}/{name}")  # noqa: PTH102 (a Path costs more than the folder)
 
     def relative(self, path: Path) -> str:
         """Return *path* as a POSIX path relative to the work folder."""

@@ -12,8 +12,9 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,7 +93,21 @@ def metadata(attempt: Attempt, stages: Sequence[StageTime]) -> dict[str, Any]:
 
 
 def packages() -> dict[str, str]:
-    """Return the installed packages by name."""
+    """Return the installed packages by name. A process looks again when something was installed."""
+    return dict(_packages(tuple(_changed(path) for path in sys.path)))
+
+
+def _changed(path: str) -> tuple[str, int]:
+    try:
+        return path, Path(path or ".").stat().st_mtime_ns
+    except OSError:
+        return path, 0
+
+
+@lru_cache(maxsize=1)
+def _packages(paths: tuple[tuple[str, int], ...]) -> Mapping[str, str]:
+    """Return what is installed at *paths*, each with the time of its last change."""
+    del paths  # they are the key; the search path is the same
     from importlib import metadata as installed
 
     found: dict[str, str] = {}

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.context import Attempt
-from physicsrunner.runner.environment import CONFIG_NAME
 from physicsrunner.runner.heartbeat import Heartbeat
 from physicsrunner.wire.messages import HeldLease
 
@@ -152,7 +151,7 @@ class Watchers:
 
     def _changed(self, paths: frozenset[Path]) -> None:
         attempt = self._attempt
-        if attempt.watched_for_more or any(path.name == CONFIG_NAME for path in paths):
+        if attempt.watched_for_more:
             attempt.stop.wake()
         if self.sync is not None:
             self.sync.touch(paths)
