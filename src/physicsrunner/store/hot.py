@@ -9,9 +9,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import JSON, Boolean, Column, Connection, Executable
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A statement for one kind of database."""
+
+    sql: str
+    order: tuple[str, ...] | None  #: of its parameters; None: it takes them by name
+    fixed: Mapping[str, Any]  #: parameters that are always the same
+
+    def bound(self, values: Mapping[str, Any]) -> Any:
+        """Return the parameters as the driver takes them."""
+        if self.fixed:
+            values = {**self.fixed, **values}
+        return values if self.order is None else [values[name] for name in self.order]
 
 
 class Hot:
@@ -20,29 +37,24 @@ class Hot:
     def __init__(self, statement: Executable, columns: Sequence[str] | None = None) -> None:
         self._statement: Any = statement
         self._columns = columns  #: of an INSERT
-        self._made: dict[str, tuple[str, tuple[str, ...] | None]] = {}
+        self._made: dict[str, _Made] = {}
 
-    def run(self, connection: Connection, values: Mapping[str, Any] = {}) -> Any:
+    def run(self, connection: Connection, values: Mapping[str, Any] = MappingProxyType({})) -> Any:
         """Carry it out in the transaction of *connection*; return the driver's cursor."""
-        sql, names = self._sql(connection)
-        return raw(connection).execute(
-            sql, values if names is None else [values[name] for name in names]
-        )
+        made = self._for(connection)
+        return raw(connection).execute(made.sql, made.bound(values))
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Carry it out for each of *rows*."""
         if rows:
-            sql, names = self._sql(connection)
+            made = self._for(connection)
             cursor = raw(connection).cursor()
             try:
-                cursor.executemany(
-                    sql,
-                    rows if names is None else [[row[name] for name in names] for row in rows],
-                )
+                cursor.executemany(made.sql, [made.bound(row) for row in rows])
             finally:
                 cursor.close()
 
-    def _sql(self, connection: Connection) -> tuple[str, tuple[str, ...] | None]:
+    def _for(self, connection: Connection) -> _Made:
         name = connection.dialect.name
         made = self._made.get(name)
         if made is None:
@@ -52,7 +64,8 @@ class Hot:
                 compile_kwargs={"render_postcompile": True},
             )
             order = None if compiled.positiontup is None else tuple(compiled.positiontup)
-            made = self._made[name] = (str(compiled), order)
+            fixed = {key: value for key, value in compiled.params.items() if value is not None}
+            made = self._made[name] = _Made(str(compiled), order, fixed)
         return made
 
 

@@ -98,7 +98,7 @@ class Lane:
             with self._db.write() as connection:
                 moves: Moves = Counter()
                 for job in group:
-                    transaction = Transaction(connection, job.by)
+                    transaction = Transaction(connection, job.by, moves)
                     if len(group) == 1:
                         job.answers.append(job.work(transaction))
                     elif not self._apart(connection, job, transaction):

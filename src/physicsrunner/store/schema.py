@@ -24,7 +24,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    desc,
     false,
+    text,
 )
 
 METADATA: Final = MetaData(
@@ -97,22 +99,41 @@ runs: Final = Table(
     Column("stop_when_silent", Boolean, nullable=False, server_default=false()),
     Column("silent", Boolean, nullable=False, server_default=false()),
     Column("door", String(32)),
-    # The queue, and the clock loop.
-    Index(None, "status", "priority", "number"),
-    Index(None, "status", "deadline"),
-    Index(None, "agent", "status"),
-    Index(None, "status", "completed_at"),
-    # The lists: newest first, filtered by one or two columns.
-    Index(None, "created_at", "number"),
-    Index(None, "status", "created_at", "number"),
-    Index(None, "project_id", "created_at", "number"),
-    Index(None, "project_id", "status", "created_at", "number"),
-    Index(None, "model_id", "created_at", "number"),
-    Index(None, "created_by", "created_at", "number"),
-    Index(None, "study_id", "status"),
-    Index(None, "updated_at"),
-    Index(None, "name"),
 )
+
+
+def _index(name: str, *columns: str, where: str | None = None) -> None:
+    """Index runs by *columns* (a leading ``-``: descending), all of them or those *where*."""
+    ordered = [
+        desc(runs.c[column[1:]]) if column.startswith("-") else runs.c[column] for column in columns
+    ]
+    condition = None if where is None else text(where)
+    Index(f"ix_runs_{name}", *ordered, sqlite_where=condition, postgresql_where=condition)
+
+
+# The queue, and the clock loop.
+_index("queue", "status", "-priority", "number")
+_index("deadline", "status", "deadline", where="deadline IS NOT NULL")
+_index("queue_limit", "status", where="queue_limit_s IS NOT NULL")
+_index("held", "agent", "status", where="agent IS NOT NULL")
+_index("door", "door", "completed_at", "number", where="door IS NOT NULL")
+# The lists, in the order of time.
+_index("created", "created_at", "number")
+_index("status", "status", "created_at", "number")
+_index("project", "project_id", "created_at", "number")
+_index("project_status", "project_id", "status", "created_at", "number")
+_index("model", "model_id", "created_at", "number", where="model_id IS NOT NULL")
+_index("creator", "created_by", "created_at", "number")
+_index("private", "created_by", "created_at", "number", where="project_id IS NULL")
+_index("study", "study_id", "created_at", "number", where="study_id IS NOT NULL")
+_index("agent", "agent", "created_at", "number", where="agent IS NOT NULL")
+# The lists, in another order.
+_index("updated", "updated_at", "number")
+_index("name", "name", "number")
+_index("priority", "priority", "number")
+_index("started", "started_at", "number")
+_index("completed", "completed_at", "number")
+_index("progress", "progress_percent", "number")
 
 run_bodies: Final = Table(
     "run_bodies",
@@ -132,7 +153,8 @@ run_tags: Final = Table(
     METADATA,
     Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     Column("tag", String(100), primary_key=True),
-    Index(None, "tag", "run_id"),
+    Column("number", BigInteger),  # of the run: the newest runs of a tag are found by it
+    Index(None, "tag", "number"),
 )
 
 attempts: Final = Table(

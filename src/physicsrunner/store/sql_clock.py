@@ -11,7 +11,7 @@ from physicsrunner.core.state import HELD, LEASABLE, TERMINAL, RunState
 from physicsrunner.store import schema
 from physicsrunner.store.sql_counts import read_counts
 from physicsrunner.store.sql_events import SqlEvents
-from physicsrunner.store.sql_runs import summary_of
+from physicsrunner.store.sql_rows import summary_of
 
 _RUNS: Final = schema.runs.c
 _HELD: Final = sorted(state.value for state in HELD)

@@ -10,7 +10,7 @@ from physicsrunner.core.run import RunFilter
 from physicsrunner.store import schema
 from physicsrunner.store.rows import RunPage
 from physicsrunner.store.sql_events import SqlEvents
-from physicsrunner.store.sql_runs import summary_of
+from physicsrunner.store.sql_rows import summary_of
 
 _RUNS: Final = schema.runs.c
 

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    union_all,
+)
 
 from physicsrunner.core.resources import has_labels
 from physicsrunner.core.run import PRIORITIES, RunSummary
-from physicsrunner.core.state import HELD, LEASABLE, RunState
+from physicsrunner.core.state import HELD, LEASABLE
 from physicsrunner.store import schema
 from physicsrunner.store.base import Decide
+from physicsrunner.store.hot import Hot
 from physicsrunner.store.rows import Actor, Offer
-from physicsrunner.store.sql_counts import read_counts
+from physicsrunner.store.sql_counts import Moves, read_counts
 from physicsrunner.store.sql_events import SqlEvents, Transaction
-from physicsrunner.store.sql_runs import apply, summary_of
+from physicsrunner.store.sql_rows import SELECTED, apply, run_of
 
 _RUNS: Final = schema.runs.c
 _COUNTS: Final = schema.run_counts.c
@@ -25,6 +37,8 @@ _FIRST: Final = 8  # candidates looked at in one go: most often the first one fi
 _PAGE: Final = 200  # and then
 _MOST: Final = 5_000  # candidates looked at in one call, when few of them fit
 _HELD: Final = sorted(state.value for state in HELD)
+_LEASABLE: Final = sorted(state.value for state in LEASABLE)
+_AGENT: Final = Hot(select(schema.agents.c.state).where(schema.agents.c.id == bindparam("agent")))
 
 
 class SqlQueue(SqlEvents):
@@ -35,11 +49,11 @@ class SqlQueue(SqlEvents):
 
         def work(transaction: Transaction) -> list[RunSummary]:
             connection = transaction.connection
-            limit = _allowed(connection, offer)
+            limit = _allowed(transaction, offer)
             taken: list[RunSummary] = []
-            room, caps = offer.room, _Caps(connection)
             if limit <= 0:
                 return taken
+            room, caps = offer.room, _Caps(transaction)
             for run in islice(_waiting(connection, offer, caps), _MOST):
                 if room.fits(run) and has_labels(run, offer.labels) and caps.allow(run):
                     change = decide(run)
@@ -56,7 +70,7 @@ class SqlQueue(SqlEvents):
     def oldest_waiting(self, limit: int = 50) -> list[RunSummary]:
         """Return the runs that wait, held ones too, in the queue's order."""
         with self._db.read() as connection:
-            return list(islice(_in_order(connection, select(schema.runs)), limit))
+            return list(islice(_in_order(connection, _EVERY, {}, limit), limit))
 
     def waiting_before(self, run: RunSummary, limit: int = 1000) -> int:
         """Return how many runs the queue has before *run*, counted up to *limit*."""
@@ -82,30 +96,24 @@ class SqlQueue(SqlEvents):
 class _Caps:
     """How many more runs projects and studies may hold, as far as one call needs to know."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._left: dict[tuple[str, str], int] = {}
-        self.full: dict[str, list[str]] = {}
-        for kind, table in (("project", schema.projects), ("study", schema.studies)):
-            held = (
-                select(func.coalesce(func.sum(_COUNTS.runs), 0))
-                .where(_COUNTS.kind == kind, _COUNTS.key == table.c.id)
-                .where(_COUNTS.status.in_(_HELD))
-                .scalar_subquery()
-            )
-            query = select(table.c.id, table.c.max_concurrent_runs - held).where(
-                table.c.max_concurrent_runs.is_not(None)
-            )
-            for key, left in connection.execute(query):
-                self._left[kind, key] = int(left)
-        for kind in ("project", "study"):
-            self.full[kind] = [
-                k for (name, k), left in self._left.items() if name == kind and left <= 0
-            ]
+    def __init__(self, transaction: Transaction) -> None:
+        rows = _CAPPED.run(transaction.connection).fetchall()
+        self._left = {
+            (kind, key): int(left) - _held_more(transaction.pending, kind, key)
+            for kind, key, left in rows
+        }
+
+    @property
+    def full(self) -> bool:
+        """Whether any project or study can have no more."""
+        return any(left <= 0 for left in self._left.values())
 
     def allow(self, run: RunSummary) -> bool:
-        return all(self._left.get(owner, 1) > 0 for owner in _owners(run))
+        """Say whether the run's project and study have room for it."""
+        return not self._left or all(self._left.get(owner, 1) > 0 for owner in _owners(run))
 
     def take(self, run: RunSummary) -> None:
+        """Count a run that is handed out."""
         for owner in _owners(run):
             if owner in self._left:
                 self._left[owner] -= 1
@@ -119,55 +127,116 @@ def _owners(run: RunSummary) -> Sequence[tuple[str, str]]:
     ]
 
 
-def _allowed(connection: Connection, offer: Offer) -> int:
+def _room(kind: str, table: Any) -> ColumnElement[int]:
+    """Return how many more runs an owner may hold."""
+    held = (
+        select(func.coalesce(func.sum(_COUNTS.runs), 0))
+        .where(_COUNTS.kind == kind, _COUNTS.key == table.c.id, _COUNTS.status.in_(_HELD))
+        .scalar_subquery()
+    )
+    left: ColumnElement[int] = table.c.max_concurrent_runs - held
+    return left
+
+
+def _capped(kind: str, table: Any) -> Select[Any]:
+    """Return the query for the owners with a limit, and how far they are below it."""
+    query = select(literal_column(f"'{kind}'"), table.c.id, _room(kind, table).label("room"))
+    return query.where(table.c.max_concurrent_runs.is_not(None))
+
+
+def _not_of_full(column: ColumnElement[Any], kind: str, table: Any) -> ColumnElement[bool]:
+    full = select(table.c.id).where(
+        table.c.max_concurrent_runs.is_not(None), _room(kind, table) <= 0
+    )
+    return or_(column.is_(None), column.not_in(full))
+
+
+_CAPPED: Final = Hot(
+    union_all(_capped("project", schema.projects), _capped("study", schema.studies))
+)
+
+
+def _held_more(pending: Moves, kind: str, key: str) -> int:
+    """Return how many more runs are held than the table says."""
+    return sum(pending.get((kind, key, state), 0) for state in _HELD)
+
+
+def _allowed(transaction: Transaction, offer: Offer) -> int:
     """Return how many runs this call may hand out at most."""
+    connection = transaction.connection
     if offer.agent is not None:
-        query = select(schema.agents.c.state).where(schema.agents.c.id == offer.agent)
-        if connection.execute(query).scalar() not in (None, "active"):
+        state = _AGENT.run(connection, {"agent": offer.agent}).fetchone()
+        if state is not None and state[0] != "active":
             return 0
     if offer.caps is None:
         return offer.limit
     counts = read_counts(connection, "all", "")
-    return min(offer.limit, offer.caps - sum(counts.get(state, 0) for state in HELD))
+    held = sum(counts.get(state, 0) for state in HELD)
+    return min(offer.limit, offer.caps - held - _held_more(transaction.pending, "all", ""))
 
 
 def _waiting(connection: Connection, offer: Offer, caps: _Caps) -> Iterator[RunSummary]:
     """Iterate over runs that wait and fit, in the queue's order."""
-    room = offer.room
-    query = (
-        select(schema.runs)
-        .where(_RUNS.held.is_(False))
-        .where(or_(_RUNS.not_before.is_(None), _RUNS.not_before <= offer.now))
-        .where(_RUNS.cpu_cores <= room.cpu_cores, _RUNS.memory_gb <= room.memory_gb)
-        .where(_RUNS.gpu_count <= room.gpu_count, _RUNS.storage_gb <= room.storage_gb)
-        .with_for_update(skip_locked=True)
-    )
-    for column, kind in ((_RUNS.project_id, "project"), (_RUNS.study_id, "study")):
-        if caps.full[kind]:
-            query = query.where(_none_of(column, caps.full[kind]))
-    return _in_order(connection, query)
+    values = {"now": offer.now, **vars(offer.room)}
+    walks = _NOT_OF_FULL if caps.full else _FITTING
+    return _in_order(connection, walks, values, max(_FIRST, offer.limit))
 
 
-def _none_of(column: ColumnElement[Any], keys: Sequence[str]) -> ColumnElement[bool]:
-    return or_(column.is_(None), column.not_in(keys))
+class _Walks:
+    """The statements that walk along the queue's index, in parts."""
+
+    def __init__(self, *conditions: ColumnElement[bool]) -> None:
+        self.conditions = conditions
+        query = (
+            select(*SELECTED)
+            .where(_RUNS.status == bindparam("state"), *conditions)
+            .order_by(_RUNS.priority.desc(), _RUNS.number)
+            .limit(bindparam("few"))
+            .with_for_update(skip_locked=True)
+        )
+        same = (_RUNS.priority == bindparam("priority"), _RUNS.number > bindparam("number"))
+        self.start = Hot(query)
+        self.behind = Hot(query.where(*same))  # of the same priority
+        self.below = Hot(query.where(_RUNS.priority < bindparam("priority")))
 
 
-def _in_order(connection: Connection, query: Select[Any]) -> Iterator[RunSummary]:
-    for priority in sorted(PRIORITIES.values(), reverse=True):
-        # One walk along the index for each state: a queue of 100,000 runs is never sorted.
-        walks = [_walk(connection, query, state, priority) for state in LEASABLE]
-        yield from heapq.merge(*walks, key=lambda run: run.number)
+def _in_order(
+    connection: Connection, walks: _Walks, values: Mapping[str, Any], first: int
+) -> Iterator[RunSummary]:
+    # One walk along the index for each state: a queue of 100,000 runs is never sorted.
+    both = [_walk(connection, walks, {**values, "state": state}, first) for state in _LEASABLE]
+    return heapq.merge(*both, key=lambda run: (-run.priority, run.number))
 
 
 def _walk(
-    connection: Connection, query: Select[Any], state: RunState, priority: int
+    connection: Connection, walks: _Walks, values: Mapping[str, Any], first: int
 ) -> Iterator[RunSummary]:
-    last, page = 0, _FIRST
-    walk = query.where(_RUNS.status == state.value, _RUNS.priority == priority)
+    few, statement, last = first, walks.start, {"priority": 0, "number": 0}
     while True:
-        part = walk.where(_RUNS.number > last).order_by(_RUNS.number).limit(page)
-        found = [summary_of(row) for row in connection.execute(part).mappings()]
+        rows = statement.run(connection, {**values, **last, "few": few}).fetchall()
+        found = [run_of(row) for row in rows]
         yield from found
-        if len(found) < page:
+        if found:
+            last = {"priority": found[-1].priority, "number": found[-1].number}
+        if len(found) == few:
+            statement, few = walks.behind, _PAGE
+        elif statement is walks.behind:
+            statement = walks.below
+        else:
             return
-        last, page = found[-1].number, _PAGE
+
+
+_EVERY: Final = _Walks()
+_FITTING: Final = _Walks(
+    _RUNS.held.is_(False),
+    or_(_RUNS.not_before.is_(None), _RUNS.not_before <= bindparam("now")),
+    _RUNS.cpu_cores <= bindparam("cpu_cores"),
+    _RUNS.memory_gb <= bindparam("memory_gb"),
+    _RUNS.gpu_count <= bindparam("gpu_count"),
+    _RUNS.storage_gb <= bindparam("storage_gb"),
+)
+_NOT_OF_FULL: Final = _Walks(
+    *_FITTING.conditions,
+    _not_of_full(_RUNS.project_id, "project", schema.projects),
+    _not_of_full(_RUNS.study_id, "study", schema.studies),
+)

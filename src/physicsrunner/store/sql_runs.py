@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from physicsrunner.core.run import BODY_FIELDS, RunRecord, RunSummary
 from physicsrunner.core.state import TERMINAL, RunState
 from physicsrunner.errors import NotFound, PhysicsRunnerError
 from physicsrunner.store import schema
 from physicsrunner.store.base import Decide
-from physicsrunner.store.rows import Actor, AttemptRecord, Change
-from physicsrunner.store.sql_counts import COUNTED, read_counts
+from physicsrunner.store.rows import Actor, AttemptRecord
+from physicsrunner.store.sql_counts import read_counts
 from physicsrunner.store.sql_events import SqlEvents, Transaction
+from physicsrunner.store.sql_rows import (
+    COLUMNS,
+    apply,
+    insert_rows,
+    locked,
+    summary_of,
+    write_attempt,
+)
 from physicsrunner.wire.live import Event
 
-COLUMNS: Final = tuple(field.name for field in fields(RunSummary))
 _RUNS: Final = schema.runs.c
 _CHUNK: Final = 400  # ids in one IN (...)
 _BODIES: Final = [schema.run_bodies.c[name] for name in BODY_FIELDS]
@@ -189,38 +196,6 @@ def chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
     return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
 
 
-def summary_of(row: Mapping[Any, Any]) -> RunSummary:
-    """Return a row of the table of runs as a record."""
-    return RunSummary(**{**row, "status": RunState(row["status"])})
-
-
-def apply(transaction: Transaction, run: RunSummary, change: Change) -> RunSummary:
-    """Write what *change* says of *run*; return the run as it is then."""
-    connection = transaction.connection
-    if change.run:
-        values = {name: _plain(value) for name, value in change.run.items()}
-        connection.execute(update(schema.runs).where(_RUNS.id == run.id).values(**values))
-    if change.body:
-        bodies = schema.run_bodies
-        connection.execute(update(bodies).where(bodies.c.run_id == run.id).values(**change.body))
-    changed = RunSummary(**{**vars(run), **change.run})
-    if not COUNTED.isdisjoint(change.run):
-        transaction.moved(run, changed)
-    if change.attempt:
-        write_attempt(connection, changed, change.attempt)
-    transaction.write_events(change.events)
-    return changed
-
-
-def write_attempt(connection: Connection, run: RunSummary, values: Mapping[str, Any]) -> None:
-    """Write the row of the run's present attempt."""
-    table = schema.attempts
-    key = and_(table.c.run_id == run.id, table.c.attempt == run.attempt)
-    if connection.execute(update(table).where(key).values(**values)).rowcount == 0:
-        row = {"run_id": run.id, "attempt": run.attempt, "state": run.status.value, **values}
-        connection.execute(insert(table), row)
-
-
 def _add(
     transaction: Transaction,
     items: Sequence[tuple[RunRecord, Sequence[Event]]],
@@ -238,13 +213,14 @@ def _add(
         rows.append({**row, "status": run.status.value})
         body = {name: getattr(run, name) for name in BODY_FIELDS}
         bodies.append({"run_id": run.id, **body, "secrets": secrets.get(run.id)})
-        tags += [{"run_id": run.id, "tag": tag} for tag in dict.fromkeys(run.tags)]
+        tags += [
+            {"run_id": run.id, "tag": tag, "number": number} for tag in dict.fromkeys(run.tags)
+        ]
         events += [_numbered(item, number) for item in said]
         transaction.moved(None, added[run.id])
-    connection.execute(insert(schema.runs), rows)
-    connection.execute(insert(schema.run_bodies), bodies)
-    if tags:
-        connection.execute(insert(schema.run_tags), tags)
+    insert_rows(connection, schema.runs, rows)
+    insert_rows(connection, schema.run_bodies, bodies)
+    insert_rows(connection, schema.run_tags, tags)
     transaction.write_events(events)
     return added
 
@@ -257,12 +233,8 @@ def _present(connection: Connection, ids: Sequence[str]) -> dict[str, RunSummary
     return found
 
 
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, RunState) else value
-
-
 def _numbered(item: Event, number: int) -> Event:
-    return Event(**{**vars(item), "data": {**item.data, "number": number}})
+    return replace(item, data={**item.data, "number": number})
 
 
 def _which(run: str | int) -> ColumnElement[bool]:
@@ -293,10 +265,8 @@ def _count_up(connection: Connection, name: str, by: int) -> int:
 
 
 def _decided(transaction: Transaction, run: str, decide: Decide) -> RunSummary:
-    query = select(schema.runs).where(_RUNS.id == run)
-    row = transaction.connection.execute(query).mappings().first()
-    if row is None:
+    present = locked(transaction.connection, run)
+    if present is None:
         raise NotFound(f"there is no run {run}")
-    present = summary_of(row)
     change = decide(present)
     return present if change is None else apply(transaction, present, change)

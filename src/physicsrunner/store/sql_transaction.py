@@ -40,9 +40,13 @@ _encoded: Final = encoder([_EVENTS[name] for name in _FIELDS])
 class Transaction:
     """A connection in a write transaction, and what one caller's work has done with it."""
 
-    def __init__(self, connection: Connection, by: Actor | None = None) -> None:
+    def __init__(
+        self, connection: Connection, by: Actor | None = None, pending: Moves | None = None
+    ) -> None:
         self.connection = connection
         self.by = by
+        self.pending: Moves = Counter() if pending is None else pending
+        # ^ what earlier works of the same transaction changed, and is not in the table yet
         self.told: list[Event] = []  #: events written, with their ids
         self.moves: Moves = Counter()  #: how the numbers of runs change
 

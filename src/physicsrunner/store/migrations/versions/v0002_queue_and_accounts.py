@@ -14,6 +14,87 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+_TIME = ("created_at", "number")
+_OLD_INDEXES = {
+    "status_priority_number": ("status", "priority", "number"),
+    "status_deadline": ("status", "deadline"),
+    "agent_status": ("agent", "status"),
+    "created_at_number": _TIME,
+    "status_created_at_number": ("status", *_TIME),
+    "project_id_created_at_number": ("project_id", *_TIME),
+    "project_id_status_created_at_number": ("project_id", "status", *_TIME),
+    "model_id_created_at_number": ("model_id", *_TIME),
+    "created_by_created_at_number": ("created_by", *_TIME),
+    "study_id_status": ("study_id", "status"),
+    "updated_at": ("updated_at",),
+    "name": ("name",),
+}
+#: Name to columns and condition.
+_NEW_INDEXES = {
+    "queue": (("status", sa.text("priority DESC"), "number"), None),
+    "deadline": (("status", "deadline"), "deadline IS NOT NULL"),
+    "queue_limit": (("status",), "queue_limit_s IS NOT NULL"),
+    "held": (("agent", "status"), "agent IS NOT NULL"),
+    "door": (("door", "completed_at", "number"), "door IS NOT NULL"),
+    "created": (_TIME, None),
+    "status": (("status", *_TIME), None),
+    "project": (("project_id", *_TIME), None),
+    "project_status": (("project_id", "status", *_TIME), None),
+    "model": (("model_id", *_TIME), "model_id IS NOT NULL"),
+    "creator": (("created_by", *_TIME), None),
+    "private": (("created_by", *_TIME), "project_id IS NULL"),
+    "study": (("study_id", *_TIME), "study_id IS NOT NULL"),
+    "agent": (("agent", *_TIME), "agent IS NOT NULL"),
+    "updated": (("updated_at", "number"), None),
+    "name": (("name", "number"), None),
+    "priority": (("priority", "number"), None),
+    "started": (("started_at", "number"), None),
+    "completed": (("completed_at", "number"), None),
+    "progress": (("progress_percent", "number"), None),
+}
+
+_COUNTED = ("created_by", "project_id", "model_id", "study_id", "agent")
+_KINDS = {
+    "all": None,
+    "creator": "created_by",
+    "private": "created_by",
+    "project": "project_id",
+    "model": "model_id",
+    "study": "study_id",
+    "agent": "agent",
+}
+
+
+def _index_runs() -> None:
+    for name, (columns, condition) in _NEW_INDEXES.items():
+        where = None if condition is None else sa.text(condition)
+        op.create_index(
+            f"ix_runs_{name}",
+            "runs",
+            list(columns),
+            unique=False,
+            sqlite_where=where,
+            postgresql_where=where,
+        )
+
+
+def _fill() -> None:
+    """Number the tags and count the runs that are there."""
+    op.execute(
+        "UPDATE run_tags SET number = (SELECT number FROM runs WHERE runs.id = run_tags.run_id)"
+    )
+    runs = sa.table("runs", *(sa.column(name) for name in ("status", *_COUNTED)))
+    counts = sa.table("run_counts", *(sa.column(n) for n in ("kind", "key", "status", "runs")))
+    for kind, name in _KINDS.items():
+        key = sa.literal("") if name is None else runs.c[name]
+        query = sa.select(sa.literal(kind), key, runs.c.status, sa.func.count())
+        query = query.select_from(runs).group_by(runs.c.status)
+        if name is not None:
+            query = query.where(key.is_not(None)).group_by(key)
+        if kind == "private":
+            query = query.where(runs.c.project_id.is_(None))
+        op.execute(counts.insert().from_select(["kind", "key", "status", "runs"], query))
+
 
 def upgrade() -> None:
     """Add what is new."""
@@ -198,16 +279,26 @@ def upgrade() -> None:
             sa.Column("silent", sa.Boolean(), server_default=sa.false(), nullable=False)
         )
         batch_op.add_column(sa.Column("door", sa.String(length=32), nullable=True))
-        batch_op.create_index(
-            batch_op.f("ix_runs_status_completed_at"), ["status", "completed_at"], unique=False
-        )
+        for name in _OLD_INDEXES:
+            batch_op.drop_index(batch_op.f(f"ix_runs_{name}"))
+    _index_runs()
+    with op.batch_alter_table("run_tags", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("number", sa.BigInteger(), nullable=True))
+        batch_op.drop_index(batch_op.f("ix_run_tags_tag_run_id"))
+        batch_op.create_index(batch_op.f("ix_run_tags_tag_number"), ["tag", "number"], unique=False)
+    _fill()
 
 
 def downgrade() -> None:
     """Take it back."""
     op.drop_table("upload_owners")
+    with op.batch_alter_table("run_tags", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_run_tags_tag_number"))
+        batch_op.create_index(batch_op.f("ix_run_tags_tag_run_id"), ["tag", "run_id"], unique=False)
+        batch_op.drop_column("number")
+    for name in _NEW_INDEXES:
+        op.drop_index(f"ix_runs_{name}", table_name="runs")
     with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_runs_status_completed_at"))
         batch_op.drop_column("door")
         batch_op.drop_column("silent")
         batch_op.drop_column("stop_when_silent")
@@ -216,6 +307,8 @@ def downgrade() -> None:
         batch_op.drop_column("pinned")
         batch_op.drop_column("pause_requested")
         batch_op.drop_column("retry_policy")
+    for name, columns in _OLD_INDEXES.items():
+        op.create_index(f"ix_runs_{name}", "runs", list(columns), unique=False)
     with op.batch_alter_table("run_bodies", schema=None) as batch_op:
         batch_op.drop_column("secrets")
     with op.batch_alter_table("events", schema=None) as batch_op:
