@@ -11,6 +11,7 @@ from pathlib import Path
 
 from physicsrunner.core.run import NewRun
 from physicsrunner.service.access import Identity
+from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.services import Services, build
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import LeaseGrant, LeaseRequest, Resources, SyncOp, SyncResult
@@ -99,7 +100,8 @@ class House:
         assert [result.error for result in results] == [None] * len(ops)
 
     def types(self) -> list[str]:
-        return [event.type for event in self.told]
+        """Return the types of the events of runs that were told, the first first."""
+        return [event.type for event in self.told if event.run is not None]
 
 
 def append(grant: LeaseGrant, path: str, offset: int, length: int) -> SyncOp:
@@ -118,10 +120,16 @@ def whole(grant: LeaseGrant, path: str, data: bytes) -> list[SyncOp]:
     return [append(grant, path, 0, len(data)), seal(grant, path, data)]
 
 
-def open_house(folder: Path, *, url: str | None = None) -> House:
+def open_house(
+    folder: Path,
+    *,
+    url: str | None = None,
+    start: float = START,
+    options: ServerOptions | None = None,
+) -> House:
     """Open services in *folder*; their caller closes them."""
-    clock = Clock()
-    services = build(folder / "data", url=url, now=clock)
+    clock = Clock(start)
+    services = build(folder / "data", url=url, now=clock, options=options)
     admin = services.access.authenticate(services.admin_token_file.read_text().strip())
     house = House(services, clock, folder, admin)
     services.feed.subscribe(house.told.extend)

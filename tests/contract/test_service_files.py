@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from physicsrunner.core.run import NewRun
 from physicsrunner.core.state import RunState
-from physicsrunner.errors import BadFrame, InvalidRequest, NotAllowed, NotFound, UnsafePath
+from physicsrunner.errors import BadFrame, InvalidRequest, NotFound, UnsafePath
 from physicsrunner.service.access import Identity
 from physicsrunner.wire import live
 from physicsrunner.wire.messages import LeaseGrant, Report, StoredFile, SyncOp, SyncResult
@@ -584,7 +584,7 @@ def test_an_attempts_token_touches_its_run_alone(house: House, held: Held) -> No
     other, _ = house.claimed("other")
 
     assert errors(house.sync(bearer, whole(other, LOG, b"x"), b"x")) == ["not_allowed"] * 2
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotFound):
         house.services.files.stored(bearer, other.run, 1)
     viewer = house.user("eve", "viewer")
     assert errors(house.sync(viewer, whole(other, LOG, b"x"), b"x")) == ["not_allowed"] * 2

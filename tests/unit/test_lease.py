@@ -8,10 +8,15 @@ import pytest
 
 from physicsrunner.core.lease import (
     LeaseTerms,
+    after_grace,
     check_holder,
+    commands,
     is_holder,
+    is_lost,
     is_overdue,
     is_past_half_life,
+    stops_when_lost,
+    waited_too_long,
 )
 from physicsrunner.core.resources import Room, has_labels
 from physicsrunner.core.run import RunFilter, RunSummary, check_filter, priority_of
@@ -21,7 +26,8 @@ from physicsrunner.errors import InvalidRequest, LeaseLost
 
 def run(**fields: Any) -> RunSummary:
     base = {"attempt": 2, "agent": "x", "status": RunState.RUNNING, "deadline": 60.0}
-    return RunSummary("r", 1, "name", "ada", 0.0, 0.0, **{**base, **fields})
+    made = RunSummary("r", 1, "name", "ada", 0.0, 0.0)
+    return RunSummary(**{**vars(made), **base, **fields})
 
 
 @pytest.mark.parametrize("state", list(RunState))
@@ -99,3 +105,39 @@ def test_durations() -> None:
     assert run(started_at=5.0, completed_at=7.5).duration_seconds == 2.5
     assert run(started_at=5.0).duration_seconds is None
     assert run(completed_at=5.0).duration_seconds is None
+
+
+def test_what_follows_when_the_grace_time_is_over() -> None:
+    """Only an unreachable run can be lost, and never before deadline and grace have passed."""
+    gone = run(unreachable=True)
+    assert [is_lost(gone, now, 300.0) for now in (60.0, 360.0, 360.001)] == [False, False, True]
+    assert not is_lost(run(), 1e9, 300.0)
+    assert not is_lost(run(unreachable=True, status=RunState.COMPLETED), 1e9, 300.0)
+    assert not is_lost(run(unreachable=True, deadline=None), 1e9, 300.0)
+    for policy, stops in (("wait", False), ("retry", True), ("fail", True)):
+        assert after_grace(run(on_lost_contact=policy)) == policy
+        assert stops_when_lost(run(on_lost_contact=policy)) is stops
+    assert after_grace(run(on_lost_contact="retry", claimed=True)) == "wait"
+
+
+@pytest.mark.parametrize("state", list(RunState))
+def test_commands_follow_from_the_run(state: RunState) -> None:
+    """Cancel goes before all; pause is for what runs, resume for what is paused."""
+    held = state in HELD
+    assert commands(run(status=state, cancel_requested=True)) == (["cancel"] if held else [])
+    both = run(status=state, cancel_requested=True, pause_requested=True)
+    assert commands(both) == (["cancel"] if held else [])
+    asked = commands(run(status=state, pause_requested=True))
+    assert asked == (["pause"] if state is RunState.RUNNING else [])
+    assert commands(run(status=state)) == (["resume"] if state is RunState.PAUSED else [])
+
+
+def test_the_limit_of_the_wait() -> None:
+    """From the creation, or from when a retry may begin; not while a person holds the run."""
+    waits = run(status=RunState.QUEUED, created_at=100.0, queue_limit_s=60.0)
+    assert [waited_too_long(waits, now) for now in (160.0, 160.001)] == [False, True]
+    again = run(status=RunState.RETRYING, not_before=500.0, queue_limit_s=60.0)
+    assert [waited_too_long(again, now) for now in (560.0, 560.001)] == [False, True]
+    assert not waited_too_long(run(status=RunState.QUEUED, queue_limit_s=60.0, held=True), 1e9)
+    assert not waited_too_long(run(status=RunState.QUEUED), 1e9)
+    assert not waited_too_long(run(queue_limit_s=60.0), 1e9)

@@ -107,10 +107,14 @@ def _no_agent(run: RunSummary, situation: Situation) -> str | None:
         need = getattr(run, field)
         largest = max(getattr(one.room, field) for one in fitting)
         if need > largest:
-            unit = singular if need == 1 else plural
-            return f"no agent offers {need:g} {unit}; the largest offers {largest:g}"
-    needs = [f"{getattr(run, field):g} {many}" for field, _, many in _UNITS if getattr(run, field)]
-    return f"no agent offers {' and '.join(needs)} at once"
+            wanted = _amount(need, singular, plural)
+            return f"no agent offers {wanted}; the largest offers {largest:g}"
+    needs = [_amount(getattr(run, field), *units) for field, *units in _UNITS]
+    return f"no agent offers {' and '.join(need for need in needs if need)} at once"
+
+
+def _amount(number: float, singular: str, plural: str) -> str:
+    return f"{number:g} {singular if number == 1 else plural}" if number else ""
 
 
 def _cap(situation: Situation) -> str | None:

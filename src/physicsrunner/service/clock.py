@@ -2,8 +2,9 @@
 What happens because time passes: leases that ran out, grace times, limits of the wait in the queue.
 
 Promises: nobody is marked before everybody had the time of one lease to renew after the server
-started, or was awake again after it had been stopped; a mark takes nothing away; what follows when
-the grace time is over too, the run itself says (`on_lost_contact`). Each step is one transaction.
+started; a mark takes nothing away. What follows when the grace time is over too, the run itself
+says (`on_lost_contact`), and never before everybody had that time since the server, stopped for a
+while, runs again. Each step is one transaction.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class QueueClock:
         self._store = store
         self._book = book
         self._terms = terms
-        self._since = self._last = now()
+        self._since = self._awake = self._last = now()
 
     def look(self, now: float) -> list[str]:
         """
@@ -48,11 +49,12 @@ class QueueClock:
         """
         if now - self._last > self._terms.lease_s + STALL_S:
             # Stopped, or asleep: whoever called in that time was not heard.
-            self._since = now
+            self._awake = now
         self._last = now
         marked: list[str] = []
         if now >= self._since + self._terms.lease_s:
             marked = self._mark_overdue(now)
+        if now >= self._awake + self._terms.lease_s:
             self._give_up(now)
         self._end_waits(now)
         self._flush(now)
