@@ -62,7 +62,8 @@ def test_a_claimed_run_comes_with_its_lease_again_and_again(server: RestServer) 
     for answer in (first, again):
         assert answer["lease"]["attempt"] == 1
         who = server.value("GET", rest.WHOAMI, token=answer["lease"]["token"])
-        assert who == {"kind": "attempt", "subject": "here", "run": wanted["id"], "attempt": 1}
+        expected = {"kind": "attempt", "subject": "here", "run": wanted["id"], "attempt": 1}
+        assert who.items() >= expected.items()
 
 
 def test_a_model_is_stored_once_and_comes_back_as_it_was(server: RestServer) -> None:

@@ -111,8 +111,8 @@ def test_many_runs_are_steered_by_a_range_of_numbers(cli: Cli, case: Path) -> No
     assert refused.returncode != 0
     assert refused.stdout.splitlines() == ["run 2: deleted", "run 3: deleted"]
     assert "pinned" in refused.stderr
-    assert "physicsrunner unpin" in refused.stderr
-    assert "physicsrunner cancel" in refused.stderr
+    assert "Unpin the run" in refused.stderr
+    assert "Cancel the run" in refused.stderr
     assert cli("unpin", "1").stdout == "run 1: pinned no longer\n"
     assert cli("delete", "1", "--json").json["data"][0]["deleted"] is True
     assert cli("show", "1", check=False).returncode == 6

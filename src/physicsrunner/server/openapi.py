@@ -16,30 +16,17 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from physicsrunner.core.run import NewRun, NewStudy, RunRecord, RunSummary
-from physicsrunner.service.fleet import AgentInfo
-from physicsrunner.service.queue import QueueStatus
-from physicsrunner.wire import batch, messages
+from physicsrunner.core.run import RunSummary
+from physicsrunner.wire import messages
 from physicsrunner.wire.live import Event
 
 _REF: Final = "#/components/schemas/{model}"
-_MESSAGES: Final[tuple[type, ...]] = (
-    *(
-        value
-        for value in vars(messages).values()
-        if is_dataclass(value) and isinstance(value, type)
-    ),
-    NewRun,
-    NewStudy,
-    batch.ParameterSet,
-    batch.BatchRequest,
-    batch.BatchAnswer,
-    RunSummary,
-    RunRecord,
-    AgentInfo,
-    QueueStatus,
-    Event,
-)
+#: Name -> message: those of the wire, and whatever a route names besides.
+_DESCRIBED: Final[dict[str, type]] = {
+    value.__name__: value
+    for value in (*vars(messages).values(), RunSummary, Event)
+    if isinstance(value, type) and is_dataclass(value)
+}
 PROBLEM: Final[Mapping[str, Any]] = {
     "title": "Problem",
     "type": "object",
@@ -104,6 +91,9 @@ def schema(kind: Any) -> dict[str, Any]:
     if get_origin(kind) is list:
         return {"type": "array", "items": schema(get_args(kind)[0])}
     if isinstance(kind, type) and is_dataclass(kind):
+        known = _DESCRIBED.setdefault(kind.__name__, kind)
+        if known is not kind:
+            raise ValueError(f"{known} and {kind} would have one name in the description")
         return {"$ref": _REF.format(model=kind.__name__)}
     if isinstance(kind, (type, types.UnionType)):
         return dict(TypeAdapter(kind).json_schema())
@@ -191,7 +181,7 @@ def _without_validation_errors(document: dict[str, Any]) -> None:
 
 def _schemas() -> dict[str, Any]:
     adapters: list[tuple[str, Literal["validation"], TypeAdapter[Any]]] = [
-        (kind.__name__, "validation", TypeAdapter(kind)) for kind in _MESSAGES
+        (name, "validation", TypeAdapter(kind)) for name, kind in _DESCRIBED.items()
     ]
     _, definitions = TypeAdapter.json_schemas(adapters, ref_template=_REF)
     found: dict[str, Any] = dict(definitions.get("$defs", {}))
