@@ -43,6 +43,7 @@ The tree::
       ServerUnavailable       nobody answered, or answered that it cannot now (retryable)
       StorageFull             no space left
       ProgramFailed           main.py ended with an exit code other than 0
+      NotTaken                a webhook's address did not take what it was sent
       MissingExtra            an optional dependency is not installed
 """
 
@@ -319,6 +320,14 @@ class ProgramFailed(PhysicsRunnerError):
 
     code = "program_failed"
     what_to_do = "Read the end of the log; the exit code is main.py's own."
+
+
+class NotTaken(PhysicsRunnerError):
+    """A webhook's address did not take what it was sent."""
+
+    code = "not_taken"
+    status_hint = 502
+    what_to_do = "Look at the receiver; `physicsrunner webhooks dead ID` lists what it missed."
 
 
 class MissingExtra(PhysicsRunnerError):

@@ -120,6 +120,7 @@ def options_of(
         lease_s=settings.lease_s,
         grace_s=settings.grace_s,
         nats=settings.nats,
+        webhook_private=settings.webhook_private,
         trusted_proxies=settings.trusted_proxies,
         tls_cert=tls_cert or settings.tls_cert,
         tls_key=tls_key or settings.tls_key,

@@ -63,6 +63,7 @@ class Settings:
     lease_s: float
     grace_s: float
     nats: str | None = field(repr=False)  #: with its password
+    webhook_private: bool
     tls_cert: Path | None
     tls_key: Path | None
     trusted_proxies: tuple[str, ...]

@@ -124,6 +124,13 @@ def _read_nats(text: str, where: str) -> str | None:
     return url or None
 
 
+def _read_flag(text: str, where: str) -> bool:
+    word = text.strip().lower()
+    if word not in ("yes", "no", "true", "false", "1", "0"):
+        raise ConfigError(f"{where} is {text!r}; expected yes or no")
+    return word in ("yes", "true", "1")
+
+
 def _read_proxies(text: str, where: str) -> tuple[str, ...]:
     found = tuple(word.strip() for word in text.split(",") if word.strip())
     for word in found:
@@ -247,6 +254,13 @@ SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType(
                 "",
                 "NATS server that is told of all events: nats://HOST:4222; without it, none",
                 _read_nats,
+            ),
+            Setting(
+                "webhook_private",
+                "PHYSICSRUNNER_WEBHOOK_PRIVATE",
+                "no",
+                "whether webhooks may lead to addresses that are not public: yes or no",
+                _read_flag,
             ),
             Setting(
                 "tls_cert",

@@ -19,16 +19,12 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from physicsrunner.errors import InvalidRequest
+from physicsrunner.errors import InvalidRequest, NotTaken
 from physicsrunner.service.outbox import check_address
 
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?:[ \r\n]|$)")
 _LINE: Final = 4096  # bytes of an answer's first line
 _PORTS: Final = {"http": 80, "https": 443}
-
-
-class NotTaken(Exception):
-    """The request was not answered with success; the text says what happened."""
 
 
 async def post(

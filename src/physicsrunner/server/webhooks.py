@@ -20,9 +20,9 @@ from typing import Any, Final
 from anyio import to_thread
 
 from physicsrunner.core.retry import Backoff
-from physicsrunner.errors import PhysicsRunnerError
+from physicsrunner.errors import NotTaken, PhysicsRunnerError
 from physicsrunner.server.bodies import StrictJson
-from physicsrunner.server.posting import NotTaken, post
+from physicsrunner.server.posting import post
 from physicsrunner.service.events import hears
 from physicsrunner.service.outbox import OutboxService, told_to
 from physicsrunner.store.outbox import WebhookRow

@@ -81,6 +81,10 @@ class EventService:
         limit = max(1, min(wanted.limit, MAX_PAGE))
         return self._store.find_events(replace(wanted, run=run, limit=limit, readable=readable))
 
+    def newest(self) -> int:
+        """Return the id of the newest event of the log, whoever may read it."""
+        return self._store.last_event()
+
     def room(self, identity: Identity, name: str) -> Room:
         """Return the room of that name; raise if *identity* may not enter it."""
         kind, _, key = name.partition(":")

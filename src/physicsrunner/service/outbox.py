@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from physicsrunner.core.permissions import Scope
-from physicsrunner.errors import InvalidRequest, NotAllowed, NotFound, TooLarge
+from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound, TooLarge
 from physicsrunner.service.access import Identity
 from physicsrunner.service.events import check_patterns
 from physicsrunner.store.outbox import DeadLetter, EventFilter, OutboxStore, Readable, WebhookRow
@@ -30,7 +30,7 @@ MAX_URL: Final = 2000
 LEAST_SECRET: Final = 16  #: characters
 MAX_SECRET: Final = 500
 _TOLD: Final = ("simulation/*", "agent/*", "webhook/*")
-_FIELDS: Final = frozenset({"url", "secret", "types", "project_id", "active"})
+_FIELDS: Final = frozenset({"id", "url", "secret", "types", "project_id", "active"})
 
 
 class Safe(Protocol):
@@ -71,17 +71,27 @@ class OutboxService:
     # -- for people ----------------------------------------------------------------------------
 
     def add(self, identity: Identity, asked: Mapping[str, Any]) -> tuple[WebhookRow, str]:
-        """Make a webhook of ``{url, types?, project_id?, secret?}``; return it and its secret."""
+        """
+        Make a webhook of ``{url, types?, project_id?, secret?, id?}``; return it and its secret.
+
+        With ``id`` (a UUID of the caller's) a repeat gives what the first one gave.
+        """
         _check_fields(asked)
         project = asked.get("project_id")
         if project is not None and (not isinstance(project, str) or not 0 < len(project) <= 64):
             raise InvalidRequest("project_id is the id of a project")
         self._require(identity, "webhooks:create", project)
+        number = _id(asked.get("id"))
+        known = self._store.webhook(number)
+        if known is not None:
+            if (known.created_by, known.project_id) != (identity.subject, project):
+                raise Conflict(f"there is another webhook {number}")
+            return known, self._safe.open(known.secret)
         if len(self._store.webhooks()) >= MAX_WEBHOOKS:
             raise TooLarge(f"there are {MAX_WEBHOOKS} webhooks already")
         secret = _secret(asked.get("secret")) or secrets.token_urlsafe(32)
         row = WebhookRow(
-            id=str(uuid.uuid4()),
+            id=number,
             url=check_url(asked.get("url"), private=self.private),
             secret=self._safe.seal(secret),
             types=_types(asked.get("types")),
@@ -119,6 +129,8 @@ class OutboxService:
         """Change ``url``, ``types``, ``secret`` or ``active``; what waits is tried at once."""
         row = self.get(identity, webhook, "webhooks:update")
         _check_fields(asked)
+        if "id" in asked and asked["id"] != row.id:
+            raise InvalidRequest("a webhook keeps its id")
         if "project_id" in asked and asked["project_id"] != row.project_id:
             raise InvalidRequest("a webhook stays in its project; make another one")
         fields: dict[str, Any] = {"failures": 0, "next_try_at": None}
@@ -302,6 +314,13 @@ def _types(given: Any) -> Sequence[str]:
         raise InvalidRequest("types is a list of patterns such as simulation/*")
     check_patterns(given)
     return given
+
+
+def _id(given: Any) -> str:
+    try:
+        return str(uuid.uuid4()) if given is None else str(uuid.UUID(given))
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidRequest("id is a UUID") from None
 
 
 def _secret(given: Any) -> str | None:

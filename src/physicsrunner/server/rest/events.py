@@ -39,7 +39,10 @@ _EVENT: Final = {
 @router.get(
     rest.EVENTS,
     summary="Logged events",
-    responses=gives({"data": list[Event], "next": int}, {"data": [_EVENT], "next": 42}),
+    responses=gives(
+        {"data": list[Event], "next": int, "newest": int},
+        {"data": [_EVENT], "next": 42, "newest": 42},
+    ),
 )
 async def events(
     who: Reader,
@@ -59,12 +62,15 @@ async def events(
     List the events behind the id ``after`` that the caller may read, in the order of the log.
 
     ``next`` is the ``after`` of the next question: it may lie behind the last event where the ones
-    after it are not wanted, and the page may be empty where there are more to look at.
+    after it are not wanted, and the page may be empty where there are more to look at, as long as
+    ``next`` is below ``newest``, the id of the last event of all.
     """
     patterns = [word.strip() for text in types or () for word in text.split(",") if word.strip()]
     wanted = EventFilter(after=after, run=run, project=project, types=patterns, limit=limit)
     page = await _page(parts, who, wanted, wait)
-    return answer({"data": [event.envelope() for event in page.events], "next": page.upto})
+    newest = await to_thread.run_sync(parts.services.events.newest)
+    data = [event.envelope() for event in page.events]
+    return answer({"data": data, "next": page.upto, "newest": newest})
 
 
 async def _page(parts: Parts, who: Identity, wanted: EventFilter, wait: float) -> Page:

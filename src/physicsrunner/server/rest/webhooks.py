@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
+from physicsrunner.errors import NotTaken
 from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer, json_of
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Parts, Shared
-from physicsrunner.server.posting import NotTaken
 from physicsrunner.server.webhooks import send
 from physicsrunner.service.access import Identity
 from physicsrunner.service.outbox import shown
@@ -41,7 +41,14 @@ _SHOWN: Final = {
     "next_try_at": None,
     "last_error": None,
 }
-_BODY: Final = {"url": str, "types": list[str], "project_id": str, "secret": str, "active": bool}
+_BODY: Final = {
+    "url": str,
+    "types": list[str],
+    "project_id": str,
+    "secret": str,
+    "active": bool,
+    "id": str,
+}
 _ROW: Final = {
     "id": str,
     "url": str,
@@ -70,7 +77,8 @@ async def add(request: Request, who: Maker, parts: Shared) -> Response:
     """
     Make a webhook, of a project or of the whole server; it is told what happens from now on.
 
-    ``types`` are patterns, none: all. The answer holds the secret that signs the requests, once.
+    ``types`` are patterns, none: all. With ``id``, a UUID of the caller's, a repeat is harmless.
+    The answer holds the secret that signs the requests, once.
     """
     asked = await json_of(request)
     row, secret = await to_thread.run_sync(parts.services.outbox.add, who, asked)
