@@ -130,3 +130,5 @@ def test_an_agent_on_which_runs_keep_failing_at_start_is_paused(fleet: Fleet) ->
     assert events["data"]
     fleet.processes.cli("agents", "resume", "here", server=fleet.server)
     assert fleet.seen("here")["state"] == "active"
+    fleet.let_go("late")
+    fleet.check_all({"late": late})

@@ -8,6 +8,7 @@ before the next one). A refusal (wrong token) is final and raised.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -33,12 +34,14 @@ class Acquirer:
         machine: Machine,
         *,
         random: Callable[[], float],
+        log: logging.Logger,
         poll_s: float = POLL_S,
     ) -> None:
         self._http = http
         self._name = name
         self._machine = machine
         self._random = random
+        self._log = log
         self._poll_s = poll_s
         self._backoff = Backoff(base=0.5, cap=30.0)
         self._failures = 0
@@ -62,6 +65,8 @@ class Acquirer:
             answer: Any = self._http.value("POST", rest.LEASES, json=encode(request))
             grants = [decode(LeaseGrant, item) for item in answer]
         except ServerUnavailable as error:
+            if not self._failures:
+                self._log.warning("asking for work: %s", error)
             self._failures += 1
             self._retry_after = getattr(error, "retry_after", None)
             return []

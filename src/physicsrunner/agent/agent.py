@@ -107,7 +107,9 @@ class Agent:
             carry_out, on_end=self._woken.set, now=now, log=self._log, keep=keep
         )
         self._contact = Contact(self.work / _CONTACT, now=now)
-        self._acquirer = Acquirer(self._http, self.name, machine, random=random, poll_s=poll_s)
+        self._acquirer = Acquirer(
+            http, self.name, machine, random=random, log=self._log, poll_s=poll_s
+        )
         self._heartbeat = Heartbeat(
             self._http,
             self.name,

@@ -144,8 +144,11 @@ def _tokens(call: Invocation, given: dict[str, Any]) -> dict[str, str | None]:
     from physicsrunner.agent.enroll import kind_of
 
     path = given.pop("token_file")
-    token = given["token"] or (_read_token(path) if path else None) or call.settings.token
-    enroll = given["enroll_token"]
+    token, enroll = given["token"], given["enroll_token"]
+    token = token or (_read_token(path) if path else None)
+    found = call.settings.token
+    if not token and not enroll and found and kind_of(found) in ("agent", "enroll"):
+        token = found  # a person's token is not an agent's: it would have all that person's rights
     if token and not enroll and kind_of(token) == "enroll":
         token, enroll = None, token
     return {"token": token, "enroll_token": enroll}
