@@ -30,8 +30,7 @@ def check_texts(request: NewRun) -> None:
     """Raise for half a Unicode pair, which JSON can say and nobody can store, and for depth."""
     for text in (request.name, request.description, request.project_id, *request.tags):
         _check_text(text or "")
-    for name in ("parameters", "configuration", "resource_requirements"):
-        check_depth(getattr(request, name), name)
+    check_depth(request.parameters, "parameters")
 
 
 def _check_text(text: str) -> None:
@@ -178,6 +177,8 @@ class Asked:
 
 def read(request: NewRun) -> Asked:
     """Return what *request* asks for besides its own texts, or raise `InvalidRequest`."""
+    check_depth(request.configuration, "configuration")
+    check_depth(request.resource_requirements, "resource_requirements")
     needs, room = resources(request)
     configuration, secrets = without_secrets(request.configuration)
     environment(configuration)  # read when the run is leased

@@ -37,6 +37,7 @@ class AttemptFiles:
         self.project: str | None = None
         self.number = 0
         self.published = False
+        self.known = False  #: somebody was told that files of it come
         self.lock = threading.Lock()
         self.users = 0  #: open frames
         self.spool = spool

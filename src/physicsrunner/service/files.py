@@ -50,6 +50,7 @@ class FileService:
         self._feed = feed
         self._now = now
         self._attempts = OpenAttempts(store, spool)
+        self.on_first: Callable[[str], None] = _ignore  #: told a run of which files begin to come
 
     def open_frame(
         self, identity: Identity, ops: Sequence[SyncOp], *, amend: bool = False
@@ -87,6 +88,9 @@ class FileService:
             return error
         try:
             target = self._attempts.enter(run, attempt)
+            if not target.known:
+                target.known = True
+                self.on_first(run)
         except PhysicsRunnerError as error:
             return error
         try:
@@ -173,6 +177,10 @@ class FileService:
             raise NotFound(f"there is no run {run}")
         self._access.require(identity, "files:read", summary.id)
         return summary, attempt or summary.published_attempt or summary.attempt
+
+
+def _ignore(_run: str) -> None:
+    """Do nothing."""
 
 
 def _refresh_for_others(target: AttemptFiles) -> None:

@@ -19,7 +19,6 @@ from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.service import asked, facts
 from physicsrunner.service.access import AccessService
 from physicsrunner.service.endings import over
-from physicsrunner.service.inputs import Inputs
 from physicsrunner.service.secrets import Safe
 from physicsrunner.store.base import Change, Store
 from physicsrunner.wire import live, rest
@@ -79,12 +78,9 @@ def kept_change(run: RunSummary, now: float, terms: LeaseTerms) -> Change:
 class Grants:
     """Makes grants of runs. Thread-safe."""
 
-    def __init__(
-        self, store: Store, access: AccessService, inputs: Inputs, safe: Safe, terms: LeaseTerms
-    ) -> None:
+    def __init__(self, store: Store, access: AccessService, safe: Safe, terms: LeaseTerms) -> None:
         self._store = store
         self._access = access
-        self._inputs = inputs
         self._safe = safe
         self._terms = terms
         # A version of a model never changes: what was read once holds.
@@ -106,9 +102,6 @@ class Grants:
                 grants.append(self.grant(record, now))
             except PhysicsRunnerError as error:
                 self._fail(record, error, now)
-                continue
-            if record.attempt == 1:
-                self._inputs.write_beside(record)
         return grants
 
     def _fail(self, run: RunRecord, error: PhysicsRunnerError, now: float) -> None:

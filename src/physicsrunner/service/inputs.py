@@ -2,8 +2,8 @@
 What runs are given: uploaded inputs, known by their content, and the copy of what was asked.
 
 Promises: an input is kept once, verified; an attempt's token gets those of its run alone. What was
-asked lies beside what comes of it, for people and other tools; it is a copy of the record, and no
-run is refused for want of it.
+asked lies beside what comes of it, for people and other tools: from the first file on, for the runs
+of a batch. It is a copy of the record, and no run is refused for want of it.
 """
 
 from __future__ import annotations
@@ -77,6 +77,14 @@ class Inputs:
             runs = [run.id for run in self._store.active_on(identity.subject)]
         records = self._store.records(runs).values()
         return any(item["sha256"] == key for record in records for item in record.inputs)
+
+    def ensure_beside(self, run: str) -> None:
+        """Write what was asked of the run of that id beside what comes of it."""
+        if (self._spool.run_folder(run) / "inputs").exists():
+            return
+        record = self._store.record(run)
+        if record is not None:
+            self.write_beside(record)
 
     def write_beside(self, run: RunRecord) -> None:
         """Write what was asked beside what will come of it, if it does not lie there yet."""

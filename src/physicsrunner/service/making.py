@@ -144,7 +144,10 @@ class Batch:
         if not request.configuration and not request.resource_requirements:
             key = ""
         else:
-            key = json.dumps([request.configuration, request.resource_requirements])
+            try:
+                key = json.dumps([request.configuration, request.resource_requirements])
+            except (TypeError, ValueError, RecursionError):
+                return asked.read(request)
         found = self._asked.get(key)
         if found is None:
             found = self._asked[key] = asked.read(request)

@@ -45,6 +45,7 @@ class Queue:
     fleet: FleetService
     queue: QueueService
     removal: Removal
+    inputs: Inputs
 
 
 def open_queue(
@@ -67,7 +68,7 @@ def open_queue(
     cap = options.max_concurrent_runs
     book, presence, breaker = ProgressBook(), Presence(store), Breaker(store, now)
     inputs = Inputs(store, access, blobs, spool, now=now)
-    grants = Grants(store, access, inputs, safe, terms)
+    grants = Grants(store, access, safe, terms)
     reporting = Reporting(
         store, access, feed, book, seals=seals, now=now, terms=terms, started=breaker.note
     )
@@ -107,4 +108,4 @@ def open_queue(
         terms=terms,
     )
     queue = QueueService(store, access, fleet, reasons, now=now, max_concurrent_runs=cap)
-    return Queue(runs, leases, fleet, queue, removal)
+    return Queue(runs, leases, fleet, queue, removal, inputs)

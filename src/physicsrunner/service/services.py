@@ -154,6 +154,7 @@ def build(
         terms=terms,
         options=options,
     )
+    files.on_first = queue.inputs.ensure_beside
     return Services(
         access,
         models,
