@@ -18,7 +18,7 @@ from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotAuthen
 from physicsrunner.service.identity import Identity
 from physicsrunner.service.names import agent_name, title_of, user_name
 from physicsrunner.service.standing import Accounts
-from physicsrunner.store.accounts import AccountBook, TokenRow, UserRow
+from physicsrunner.store.accounts import AccountBook, AccountReader, TokenRow, UserRow
 from physicsrunner.store.rows import Actor
 from physicsrunner.wire import live, tokens
 from physicsrunner.wire.live import Event
@@ -109,7 +109,7 @@ class TokenBook:
         """Return a token for somebody who has just shown the password, kept in *book*."""
         row = self._row("user", user, "login", user, lifetime_s)
         _keep(book, row)
-        return Issued(row.id, row.name, self._text(row), row.expires_at)
+        return Issued(row.id, row.name, self._text(row, book), row.expires_at)
 
     def refresh(self, identity: Identity) -> Issued:
         """
@@ -303,13 +303,19 @@ class TokenBook:
         expires = None if lifetime_s is None else now + lifetime_s
         return TokenRow(uuid.uuid4().hex, name, kind, subject, by, now, expires_at=expires)
 
-    def _text(self, row: TokenRow) -> str:
+    def _text(self, row: TokenRow, book: AccountReader | None = None) -> str:
+        if book is None:
+            return self._accounts.read(lambda now: self._text(row, now))
+        user = book.user(row.subject)
         claims = tokens.Claims(
             kind=row.kind,
             subject=row.subject if row.kind != "enroll" else "",
             issued=row.created_at,
             expires=row.expires_at,
+            role=user.role if user is not None and row.kind == "user" else None,
             token_id=row.id,
+            scopes=row.scopes,
+            project=row.project_id,
         )
         return tokens.issue(self._key, claims)
 

@@ -37,6 +37,10 @@ class Claims:
     run: str | None = None  #: attempt tokens
     attempt: int | None = None
     token_id: str | None = None
+    #: Of a user's token, for applications that verify it by the key alone: permissions and the
+    #: project that it is confined to. The server itself goes by its tables.
+    scopes: list[str] | None = None
+    project: str | None = None
 
 
 #: Claims -> names of the JWT (RFC 7519 has short ones for some).
@@ -49,6 +53,8 @@ _NAMES: Final = {
     "run": "run",
     "attempt": "attempt",
     "token_id": "jti",
+    "scopes": "scopes",
+    "project": "project",
 }
 
 
