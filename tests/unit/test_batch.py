@@ -30,6 +30,8 @@ def test_variations_have_ids_that_follow_from_the_base(names: list[str]) -> None
     assert [run.id for run in runs] == [run.id for run in runs_of(request)]
     assert len({run.id for run in runs}) == len(names)
     assert [run.parameters["set_id"] for run in runs] == names
+    space = uuid.UUID(BASE.id or "")
+    assert [run.id for run in runs] == [str(uuid.uuid5(space, name)) for name in names]
     assert decode(BatchRequest, encode(request)) == request
 
 

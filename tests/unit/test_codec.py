@@ -132,7 +132,8 @@ def test_whole_numbers_are_numbers() -> None:
     report = decode(messages.Report, {"run": "r", "attempt": 1, "progress": 50})
     assert report == messages.Report("r", 1, progress=50.0)
     assert isinstance(report.progress, float)
-    assert encode(report) == {"run": "r", "attempt": 1, "progress": 50.0}
+    said = {"run": "r", "attempt": 1, "progress": 50.0, "hand_back": False}
+    assert encode(report) == said
 
 
 def test_states_travel_as_words() -> None:

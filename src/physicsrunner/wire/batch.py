@@ -10,10 +10,12 @@ Pure: no run is made here.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from physicsrunner.core.records import changed
 from physicsrunner.core.run import NewRun, NewStudy
 from physicsrunner.errors import InvalidRequest
 
@@ -89,7 +91,7 @@ def study_of(request: BatchRequest) -> NewStudy | None:
 def _variations(request: BatchRequest) -> list[NewRun]:
     base = request.base_request
     assert base is not None  # noqa: S101 - asked by the caller
-    space = None if base.id is None else _namespace(base.id)
+    space = None if base.id is None else _namespace(base.id).bytes
     inputs = base.parameters.get("inputs") or {}
     if not isinstance(inputs, dict):
         raise InvalidRequest("base_request.parameters.inputs is an object of values, by name")
@@ -100,9 +102,9 @@ def _variations(request: BatchRequest) -> list[NewRun]:
         if one.weight is not None:
             parameters["weight"] = one.weight
         found.append(
-            replace(
+            changed(
                 base,
-                id=None if space is None else str(uuid.uuid5(space, name)),
+                id=None if space is None else _id_in(space, name),
                 name=None if base.name is None else f"{base.name} {name}",
                 description=one.description or base.description,
                 parameters=parameters,
@@ -116,3 +118,11 @@ def _namespace(text: str) -> uuid.UUID:
         return uuid.UUID(text)
     except ValueError:
         raise InvalidRequest(f"id {text[:60]!r}: a run's id is a UUID") from None
+
+
+def _id_in(space: bytes, name: str) -> str:
+    """Return ``uuid5(space, name)`` as text: a third of the time for each of thousands."""
+    raw = name.encode("utf-8", "surrogatepass")
+    digest = hashlib.sha1(space + raw, usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"

@@ -4,13 +4,14 @@ Between JSON values and the frozen dataclasses of `wire`.
 Promises: ``decode(type, encode(value)) == value`` for every message (a property test holds it).
 Unknown keys are ignored, so that an older side understands a newer one; a missing or wrong one
 raises `InvalidRequest` with the message's name and the key. It knows only what messages are made
-of: dataclasses, enums, lists, dicts, optional and plain JSON values.
+of: dataclasses, enums, lists, dicts, optional and plain JSON values. What a type means is worked
+out once: a request brings thousands of messages.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -19,19 +20,22 @@ from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hi
 from physicsrunner.errors import InvalidRequest
 
 T = TypeVar("T")
+_Decoder = Callable[[Any], Any]
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 MAX_DEPTH: Final = 64  #: lists and objects in each other, in what users give
 
 
 def encode(value: Any) -> Any:
     """Return *value* as plain JSON values; a field that is None, as by default, is left out."""
-    if type(value) in _PLAIN:
+    kind: Any = type(value)
+    if kind in _PLAIN:
         return value
-    if is_dataclass(value) and not isinstance(value, type):
+    names = _names(kind)
+    if names is not None:
         return {
-            field.name: encode(item)
-            for field in fields(value)
-            if (item := getattr(value, field.name)) is not None or field.default is not None
+            name: encode(item)
+            for name, always in names
+            if (item := getattr(value, name)) is not None or always
         }
     if isinstance(value, Enum):
         return value.value
@@ -44,7 +48,11 @@ def encode(value: Any) -> Any:
 
 def decode(cls: type[T], data: Any) -> T:
     """Build a *cls* of the JSON object *data*, or raise `InvalidRequest`."""
-    value: T = _decode(cls, data, cls.__name__)
+    kind: Any = cls
+    try:
+        value: T = _decoder(kind)(data)
+    except _Wrong as wrong:
+        raise InvalidRequest(f"{cls.__name__}{wrong.path}: {wrong.text}") from None
     return value
 
 
@@ -67,74 +75,148 @@ def check_depth(value: Any, where: str) -> None:
     raise InvalidRequest(f"{where}: nested more than {MAX_DEPTH} deep")
 
 
+class _Wrong(Exception):
+    """A value that is not as its message says, and where it stands in the message."""
+
+    def __init__(self, text: str, path: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.path = path
+
+    def below(self, step: str) -> _Wrong:
+        """Return the same of the value that has this one at *step*."""
+        return _Wrong(self.text, step + self.path)
+
+
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+def _names(kind: type) -> tuple[tuple[str, bool], ...] | None:
+    """Return the fields of a dataclass, and whether each stands there also when it is None."""
+    if not is_dataclass(kind):
+        return None
+    return tuple((field.name, field.default is not None) for field in fields(kind))
 
 
-def _decode(kind: Any, data: Any, where: str) -> Any:
+@cache
+def _decoder(kind: Any) -> _Decoder:
+    """Return what makes a *kind* of a JSON value, or raises `_Wrong`."""
     if kind is Any:
-        return data
+        return lambda data: data
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        return _decode_union(get_args(kind), data, where)
+        return _union(get_args(kind))
     if origin in (list, tuple):
-        if not isinstance(data, (list, tuple)):
-            raise InvalidRequest(f"{where}: expected a list, got {type(data).__name__}")
-        items = (_decode(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(data))
-        return list(items) if origin is list else tuple(items)
+        return _list(_decoder(get_args(kind)[0]), origin)
     if origin is dict:
-        if not isinstance(data, Mapping):
-            raise InvalidRequest(f"{where}: expected an object, got {type(data).__name__}")
-        return {
-            key: _decode(get_args(kind)[1], item, f"{where}.{key}") for key, item in data.items()
-        }
+        return _dict(_decoder(get_args(kind)[1]))
     if is_dataclass(kind):
-        return _decode_dataclass(kind, data, where)
+        return _message(kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
+        return _enum(kind)
+    return _plain(kind)
+
+
+def _union(kinds: tuple[Any, ...]) -> _Decoder:
+    nothing = type(None) in kinds
+    decoders = [_decoder(kind) for kind in kinds if kind is not type(None)]
+
+    def union(data: Any) -> Any:
+        if data is None and nothing:
+            return None
+        problem: _Wrong | None = None
+        for one in decoders:
+            try:
+                return one(data)
+            except _Wrong as wrong:
+                problem = problem or wrong
+        raise problem or _Wrong("null is not allowed")
+
+    return union
+
+
+def _list(one: _Decoder, make: type) -> _Decoder:
+    def many(data: Any) -> Any:
+        if not isinstance(data, (list, tuple)):
+            raise _Wrong(f"expected a list, got {type(data).__name__}")
+        found: list[Any] = []
+        try:
+            for item in data:
+                found.append(one(item))  # noqa: PERF401 - how many there are says where it failed
+        except _Wrong as wrong:
+            raise wrong.below(f"[{len(found)}]") from None
+        return found if make is list else tuple(found)
+
+    return many
+
+
+def _dict(one: _Decoder) -> _Decoder:
+    def mapping(data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise _Wrong(f"expected an object, got {type(data).__name__}")
+        found: dict[Any, Any] = {}
+        for key, item in data.items():
+            try:
+                found[key] = one(item)
+            except _Wrong as wrong:
+                raise wrong.below(f".{key}") from None
+        return found
+
+    return mapping
+
+
+def _message(kind: Any) -> _Decoder:
+    hints = get_type_hints(kind)
+    plan: list[tuple[str, _Decoder, bool]] | None = None
+
+    def message(data: Any) -> Any:
+        nonlocal plan
+        if plan is None:  # at the first use: a message may hold itself
+            plan = [
+                (
+                    field.name,
+                    _decoder(hints[field.name]),
+                    field.default is MISSING and field.default_factory is MISSING,
+                )
+                for field in fields(kind)
+            ]
+        if not isinstance(data, Mapping):
+            raise _Wrong(f"expected an object, got {type(data).__name__}")
+        values = {}
+        for name, one, needed in plan:
+            if name in data:
+                try:
+                    values[name] = one(data[name])
+                except _Wrong as wrong:
+                    raise wrong.below(f".{name}") from None
+            elif needed:
+                raise _Wrong(f"the key {name!r} is missing")
+        return kind(**values)
+
+    return message
+
+
+def _enum(kind: type[Enum]) -> _Decoder:
+    def member(data: Any) -> Any:
         try:
             return kind(data)
         except ValueError:
-            allowed = ", ".join(str(member.value) for member in kind)
-            raise InvalidRequest(f"{where}: {data!r} is none of {allowed}") from None
-    return _decode_plain(kind, data, where)
+            allowed = ", ".join(str(one.value) for one in kind)
+            raise _Wrong(f"{data!r} is none of {allowed}") from None
+
+    return member
 
 
-def _decode_union(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
-    if data is None and type(None) in kinds:
-        return None
-    rest = [kind for kind in kinds if kind is not type(None)]
-    problem: InvalidRequest | None = None
-    for kind in rest:
-        try:
-            return _decode(kind, data, where)
-        except InvalidRequest as error:
-            problem = problem or error
-    raise problem or InvalidRequest(f"{where}: null is not allowed")
+def _plain(kind: Any) -> _Decoder:
+    def plain(data: Any) -> Any:
+        if type(data) is kind:
+            return data
+        if kind is float and isinstance(data, int) and not isinstance(data, bool):
+            try:
+                return float(data)
+            except OverflowError:
+                raise _Wrong("the number is too large") from None
+        # JSON's true is an int to Python and never a number to us.
+        if isinstance(data, kind) and not (kind in (int, float) and isinstance(data, bool)):
+            return data
+        raise _Wrong(f"expected {kind.__name__}, got {type(data).__name__}")
 
-
-def _decode_dataclass(kind: Any, data: Any, where: str) -> Any:
-    if not isinstance(data, Mapping):
-        raise InvalidRequest(f"{where}: expected an object, got {type(data).__name__}")
-    hints = _hints(kind)
-    values = {}
-    for field in fields(kind):
-        if field.name in data:
-            values[field.name] = _decode(
-                hints[field.name], data[field.name], f"{where}.{field.name}"
-            )
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise InvalidRequest(f"{where}: the key {field.name!r} is missing")
-    return kind(**values)
-
-
-def _decode_plain(kind: Any, data: Any, where: str) -> Any:
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        try:
-            return float(data)
-        except OverflowError:
-            raise InvalidRequest(f"{where}: the number is too large") from None
-    # JSON's true is an int to Python and never a number to us.
-    if isinstance(data, kind) and not (kind in (int, float) and isinstance(data, bool)):
-        return data
-    raise InvalidRequest(f"{where}: expected {kind.__name__}, got {type(data).__name__}")
+    return plain
