@@ -25,6 +25,8 @@ from typing import Final
 
 DEFAULT_SIZE: Final = 20 * 1024**3  # bytes
 _MARK_NS: Final = 1_000_000_000 * 10**9  # the modification time of every cached file
+_UNPACKED_FROM: Final = 16 * 1024**2  # larger archives are unpacked each time
+_TREES: Final = 64  # archives that are kept unpacked
 _LINK_FROM: Final = 64 * 1024**2  # smaller files are copied: a copy cannot be spoilt by others
 
 
@@ -58,6 +60,54 @@ class InputCache:
         except OSError:
             return False
         return True
+
+    def find(self, sha256: str, size: int) -> Path | None:
+        """Return where the file with this content is, to be read at once; None: it is not here."""
+        cached = self._path(sha256)
+        try:
+            found = cached.stat()
+            if found.st_mtime_ns != _MARK_NS or found.st_size != size:
+                return None
+            os.utime(cached, ns=(int(self._now() * 1e9), _MARK_NS))
+        except OSError:
+            return None
+        return cached
+
+    def unpack(
+        self, sha256: str, size: int, target: Path, extract: Callable[[Path, Path], object]
+    ) -> bool:
+        """
+        Copy what the archive with this content holds into *target*; False if it is not here.
+
+        It is unpacked once, by *extract*, and kept that way.
+        """
+        archive = self.find(sha256, size)
+        if archive is None:
+            return False
+        if size > _UNPACKED_FROM:
+            extract(archive, target)
+            return True
+        tree = self._folder / "unpacked" / sha256
+        try:
+            if not tree.is_dir():
+                self._unpack(archive, tree, extract)
+            _copy_tree(str(tree), str(target))
+        except FileNotFoundError:
+            return False  # somebody tidied up meanwhile
+        return True
+
+    def _unpack(self, archive: Path, tree: Path, extract: Callable[[Path, Path], object]) -> None:
+        staging = tree.with_name(f".{uuid.uuid4().hex}")
+        staging.mkdir(parents=True)
+        try:
+            extract(archive, staging)
+            with suppress(OSError):  # another process was faster
+                staging.replace(tree)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        trees = sorted(tree.parent.iterdir(), key=lambda path: path.lstat().st_mtime_ns)
+        for old in trees[:-_TREES]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def put(self, sha256: str, source: Path) -> None:
         """Keep *source*, whose SHA-256 the caller has just verified."""
@@ -103,3 +153,18 @@ def _link(source: Path, target: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _copy_tree(source: str, target: str) -> None:
+    """Copy the files below *source*: a link could be spoilt by a program that edits its own."""
+    with os.scandir(source) as entries:
+        for entry in entries:
+            path = f"{target}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                with suppress(FileExistsError):
+                    os.mkdir(path)  # noqa: PTH102 (a Path costs more than the folder)
+                _copy_tree(entry.path, path)
+                continue
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108 (what it leads to is not ours)
+            shutil.copy(entry.path, path, follow_symlinks=False)

@@ -68,6 +68,7 @@ class Journal:
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         self._path = path
         self._now = now
+        self._known: tuple[int, History] | None = None  # what the file says that is so long
 
     def note(self, event: str, *, sync: bool = True, **fields: Any) -> None:
         """
@@ -86,38 +87,55 @@ class Journal:
             It cannot be written.
         """
         record = {"event": event, "time": self._now(), **encode(fields)}
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        known, self._known = self._known, None
         try:
-            self._append(line, sync)
+            before, after = self._append(text.encode() + b"\n", sync)
         except OSError as error:
             raise StorageFull(f"cannot write {self._path}: {error}") from error
+        if known is not None and known[0] == before:
+            self._known = (after, _apply(known[1], json.loads(text)))
 
     def read(self) -> History:
         """Return what the journal says; an empty history where there is none."""
+        try:
+            size = self._path.stat().st_size
+        except OSError:
+            size = 0
+        if self._known is not None and self._known[0] == size:
+            return self._known[1]
         history = History()
         for record in self._records():
             history = _apply(history, record)
+        self._known = (size, history)
         return history
 
     def set_aside(self) -> None:
         """Rename the journal of a finished attempt, so that the next one begins anew."""
+        self._known = None
         for number in range(1, 1_000_000):
             aside = self._path.with_name(f"journal.{number}.jsonl")
             if not aside.exists():
                 self._path.rename(aside)
                 return
 
-    def _append(self, line: bytes, sync: bool) -> None:
-        fresh = not self._path.exists()
-        with self._path.open("a+b") as file:
-            if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+    def _append(self, line: bytes, sync: bool) -> tuple[int, int]:
+        """Return the file's size before and after."""
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
                 line = b"\n" + line
-            file.write(line)
-            file.flush()
+            left = memoryview(line)
+            while left:
+                left = left[os.write(file, left) :]
             if sync:
-                os.fsync(file.fileno())
-        if fresh and sync:
+                os.fsync(file)
+        finally:
+            os.close(file)
+        if not size and sync:
             _sync_folder(self._path.parent)
+        return size, size + len(line)
 
     def _records(self) -> Iterator[dict[str, Any]]:
         try:

@@ -33,13 +33,16 @@ from physicsrunner.runner.result import Delivery
 from physicsrunner.runner.sync_book import Book
 from physicsrunner.runner.sync_disk import Disk, Found, Skipped
 from physicsrunner.runner.sync_queue import Queues
-from physicsrunner.runner.sync_send import BULK, LIVE, Sender
+from physicsrunner.runner.sync_send import BULK, LIVE, RACY_S, Sender
 from physicsrunner.runner.workdir import WorkFolder
 
 _PENDING_NAMED: Final = 1000
 #: A scan may take this share of the time.
 _SCAN_SHARE: Final = 20.0
 _IDLE_S: Final = 60.0
+_FEW: Final = 3  #: attempts
+_FIRST_S: Final = 0.1  #: until the first bytes of an attempt are sent
+_FIRST_OF_MANY_S: Final = 0.3
 _AFTER_HASH_S: Final = 30.0  #: for the seal, when hashing alone took the time
 
 
@@ -122,7 +125,11 @@ class Sync:
 
     def add(self, followed: Followed) -> None:
         """Follow one attempt from now on; what is on the disk already goes first."""
-        book = Book(followed.run, followed.attempt, Disk(followed.folder), loaded=followed.fresh)
+        book = Book(followed.run, followed.attempt, Disk(followed.folder), unsent=followed.fresh)
+        if followed.fresh:
+            # Most of what ends soon then goes whole, in one frame.
+            few = len(self._books) < _FEW
+            book.not_before = self._now() + (_FIRST_S if few else _FIRST_OF_MANY_S)
         with self._changed:
             if book.key in self._books:
                 return
@@ -213,16 +220,13 @@ class Sync:
         """
         book = self._books[run, attempt]
         book.deadline = None if timeout is None else self._now() + timeout
-        with self._changed:
-            book.finishing = self._now()
-            book.refusals, book.error = 0, None
-            for entry in list(book.entries.values()):
-                entry.given_up = False
-                self._queues.route(book, entry)
-            self._changed.notify_all()
+        if self._threads:
+            # What was written just now cannot be sealed yet: all of it in one frame, then.
+            self._closing.wait(RACY_S)
+        book.finishing = None
         while True:
             book.restless.clear()
-            changed = self._scan(book)
+            changed = self._scan(book, finish=book.finishing is None)
             with self._changed:
                 if not changed and book.settled():
                     book.restless.clear()
@@ -333,7 +337,19 @@ class Sync:
             self._take(book, seen, relative)
             self._changed.notify_all()
 
-    def _scan(self, book: Book, below: str = "") -> bool:
+    def _begin_to_finish(self, book: Book) -> None:
+        """From now on everything is to be sealed."""
+        book.finishing = self._now()
+        book.not_before = float("-inf")
+        book.refusals, book.error = 0, None
+        if book.unsent and not book.loaded and not book.loading:
+            book.unsent = False
+            book.load({})
+        for entry in list(book.entries.values()):
+            entry.given_up = False
+            self._queues.route(book, entry)
+
+    def _scan(self, book: Book, below: str = "", *, finish: bool = False) -> bool:
         """Compare the disk with what is known of it; return whether anything was new."""
         start = self._now()
         with self._changed:
@@ -345,7 +361,9 @@ class Sync:
         with self._changed:
             if book.forgotten:
                 return False
-            new = False
+            new = finish
+            if finish:
+                self._begin_to_finish(book)
             for item in seen:
                 new = self._take(book, item, item.relative) or new
             for relative in before - there:

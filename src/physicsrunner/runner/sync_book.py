@@ -83,6 +83,7 @@ class Book:
     hashing: int = 0  #: of these, entries that are hashed
     deadline: float | None = None  #: of `Sync.finish`
     waiting: int = 0  #: entries with a later time
+    unsent: bool = False  #: nothing of it was ever sent: the server's list is known to be empty
     loaded: bool = False
     loading: bool = False
     reload: bool = False  #: the list that is on its way is out of date already

@@ -33,7 +33,7 @@ _BULK_MIN: Final = 16 << 20
 _BULK_MAX: Final = 1 << 30
 _BULK_FIRST: Final = 64 << 20
 _BULK_S: Final = 4.0  #: seconds that a frame of large files should take
-_RACY_S: Final = 0.02
+RACY_S: Final = 0.02
 _TRIES: Final = 6  #: refusals of one file before it is given up
 _IDLE_S: Final = 60.0
 _LONGEST_S: Final = 3600.0
@@ -139,7 +139,8 @@ class Sender:
 
     def _load(self, book: Book) -> None:
         try:
-            stored = dict(self._uplink.files(book.run, book.attempt))
+            stored = {} if book.unsent else dict(self._uplink.files(book.run, book.attempt))
+            book.unsent = False
         except Exception as error:
             with self._changed:
                 book.loading = False
@@ -162,7 +163,7 @@ class Sender:
             if book.loaded:
                 return book
         for book in self._books.values():
-            if book.leftovers():
+            if book.strangers and book.leftovers():
                 return book
         return None
 
@@ -197,10 +198,10 @@ class Sender:
         items = []
         for book, entry in self._queues.take(lane, most=FRAME_FILES, budget=budget):
             stamp = entry.stamp
-            if book.finishing is not None and stamp is not None and racy(stamp, now, _RACY_S):
+            if book.finishing is not None and stamp is not None and racy(stamp, now, RACY_S):
                 # What is sealed must not be able to change under an equal stamp.
                 self._queues.landed(book, entry)
-                self._queues.postpone(book, entry, stamp.ctime_ns / 1e9 + _RACY_S)
+                self._queues.postpone(book, entry, stamp.ctime_ns / 1e9 + RACY_S)
                 continue
             items.append((book, entry))
         return items
@@ -250,7 +251,7 @@ class Sender:
             self._look_again(book, entry.relative)
             if not part.ops:
                 # Nothing was sent: the next look routes it, and this makes sure there is one.
-                self._queues.postpone(book, entry, now + _RACY_S)
+                self._queues.postpone(book, entry, now + RACY_S)
                 return
         if settle(part, results, now, took):
             self._queues.route(book, entry)
@@ -307,7 +308,7 @@ class Sender:
                 if found is None or found[0] != entry.stamp:
                     self._look_again(book, entry.relative)
                 if found is None:
-                    self._queues.postpone(book, entry, self._now() + _RACY_S)
+                    self._queues.postpone(book, entry, self._now() + RACY_S)
                 elif not entry.in_flight:
                     self._queues.route(book, entry)
                 self._changed.notify_all()

@@ -107,6 +107,11 @@ def _write_resource(attempt: Attempt) -> None:
 
 
 def _fetch_bundle(attempt: Attempt, bundle: Bundle) -> None:
+    if bundle.sha256 and _cache(attempt).unpack(
+        bundle.sha256, bundle.size, attempt.folder.scripts, extract
+    ):
+        attempt.log.info("the scripts: from the cache")
+        return
     archive = attempt.folder.control / "download" / "bundle.zip"
     _fetch(attempt, bundle.url, archive, bundle.size, bundle.sha256, "the scripts")
     extract(archive, attempt.folder.scripts)
@@ -123,7 +128,7 @@ def _fetch_input(attempt: Attempt, item: RemoteInput) -> None:
 
 def _fetch(attempt: Attempt, url: str, target: Path, size: int, sha256: str, what: str) -> None:
     assert attempt.uplink is not None  # noqa: S101 (there is a lease)
-    cache = InputCache(attempt.cache or default_folder(), now=attempt.clock.now)
+    cache = _cache(attempt)
     target.parent.mkdir(parents=True, exist_ok=True)
     if sha256 and cache.get(sha256, size, target):
         attempt.log.info("%s: from the cache", what)
@@ -141,6 +146,10 @@ def _fetch(attempt: Attempt, url: str, target: Path, size: int, sha256: str, wha
     )
     if sha256:
         cache.put(digest, target)
+
+
+def _cache(attempt: Attempt) -> InputCache:
+    return InputCache(attempt.cache or default_folder(), now=attempt.clock.now)
 
 
 def _place(attempt: Attempt, path: str) -> Path:
