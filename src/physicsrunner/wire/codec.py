@@ -67,7 +67,7 @@ def check_depth(value: Any, where: str) -> None:
         level = [
             inner
             for item in level
-            if isinstance(item, (Mapping, list, tuple))
+            if type(item) not in _PLAIN and isinstance(item, (Mapping, list, tuple))
             for inner in (item.values() if isinstance(item, Mapping) else item)
         ]
         if not level:
