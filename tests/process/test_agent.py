@@ -6,19 +6,25 @@ import hashlib
 import re
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import requests
 
-from physicsrunner.agent.adopt import finish, prepare, unfinished
-from physicsrunner.agent.agent import Agent
+from physicsrunner.agent.adopt import Work, prepare, unfinished
+from physicsrunner.agent.agent import Agent, locked
+from physicsrunner.agent.enroll import Credentials
+from physicsrunner.agent.resources import Machine
+from physicsrunner.client.http import Http
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import ServerUnavailable
 from physicsrunner.runner.result import RunResult
 from physicsrunner.wire import rest
-from physicsrunner.wire.messages import LeaseGrant
+from physicsrunner.wire.messages import LeaseGrant, Resources
 from tests.contract.rest_server import RestServer, rest_server, zip_of
 from tests.support.processes import LISTENING, Processes, Started
 from tests.support.wait import wait_until
@@ -171,21 +177,6 @@ def granted(run: str = "r", attempt: int = 1) -> LeaseGrant:
     return LeaseGrant(run, attempt, 1, "name", 0.0, 15.0, token="secret")
 
 
-def test_work_folders_are_found_again(tmp_path: Path) -> None:
-    """What was begun and not finished is unfinished, also when config.json is half written."""
-    first = prepare(tmp_path, granted("a"), "http://server")
-    second = prepare(tmp_path, granted("b", 2), "http://server")
-    half = tmp_path / "c" / "1"
-    half.mkdir(parents=True)
-    (half / ".config.json.part").write_text("{")
-    assert {work.root for work in unfinished(tmp_path)} == {first.root, second.root}
-    finish(first, "completed", remove=True)
-    finish(second, "failed", remove=False)
-    assert not list(unfinished(tmp_path))
-    assert not (tmp_path / "a").exists()
-    assert second.config.exists()
-
-
 class FakeRunner:
     """Carries out nothing; answers what it is told to, and reports the end of what it delivered."""
 
@@ -194,8 +185,19 @@ class FakeRunner:
         self.outcomes = list(outcomes)
         self.carried: list[str] = []
 
-    def __call__(self, work: Any, stop: threading.Event) -> RunResult:
-        assert not stop.is_set()
+    def start(self) -> None:
+        """Nothing is shared."""
+
+    def rhythm(self, flush_s: float) -> None:
+        """Nothing is sent."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def control(self) -> Mock:
+        return Mock()
+
+    def __call__(self, work: Work, _control: object, _grant: LeaseGrant | None) -> RunResult:
         self.carried.append(work.run)
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
@@ -210,25 +212,29 @@ def outcome(*, delivered: bool) -> RunResult:
     return RunResult("r", 1, RunState.COMPLETED, delivered=delivered)
 
 
-def run_agent(server: RestServer, work: Path, runner: FakeRunner, until: Any) -> None:
-    """Run an agent in a thread until a condition holds."""
+@contextmanager
+def running(url: str, token: str, work: Path, runner: FakeRunner) -> Iterator[Agent]:
+    """Run an agent with one slot in a thread; its clock hurries."""
     clock = iter(range(0, 10**6, 100))
+    http = Http(url, token)
     agent = Agent(
-        server.url,
-        server.admin,
+        Credentials(url, "here", token),
         work,
+        Machine(Resources(), 1),
+        http=http,
         carry_out=runner,
-        name="here",
         poll_s=0.05,
         now=lambda: float(next(clock)),
     )
     thread = threading.Thread(target=agent.run)
-    thread.start()
-    try:
-        wait_until(until, on_timeout=lambda: (runner.carried, thread.is_alive()))
-    finally:
-        agent.stop()
-        thread.join(30)
+    with locked(work):
+        thread.start()
+        try:
+            yield agent
+        finally:
+            agent.drain()
+            thread.join(30)
+            http.close()
     assert not thread.is_alive()
 
 
@@ -250,21 +256,19 @@ def test_the_unfinished_comes_before_new_work_and_faults_do_not_end_the_agent(
         )
         model = server.model()["id"]
         run = server.value("POST", rest.SIMULATIONS, json={"model_id": model})["id"]
-        run_agent(server, work, runner, lambda: not list(unfinished(work)) and not runner.outcomes)
-    assert runner.carried[:2] == ["before", run]
+        with running(server.url, server.admin, work, runner):
+            wait_until(
+                lambda: not list(unfinished(work)) and not runner.outcomes,
+                on_timeout=lambda: runner.carried,
+            )
+    assert runner.carried[0] == "before"
+    assert run in runner.carried
     assert not before.root.exists()
 
 
 def test_an_agent_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
-    """No server is no error: it goes on asking."""
-    runner = FakeRunner(None)
+    """No server is no error: it goes on asking, and ends at once when it is told to."""
     with rest_server(tmp_path / "data") as server:
         url, admin = server.url, server.admin
-    agent = Agent(url, admin, tmp_path / "work", carry_out=runner, name="here", poll_s=0.05)
-    thread = threading.Thread(target=agent.run)
-    thread.start()
-    wait_until(lambda: not agent._acquirer.contact)
-    assert thread.is_alive()
-    agent.stop()
-    thread.join(30)
-    assert not thread.is_alive()
+    with running(url, admin, tmp_path / "work", FakeRunner(None)) as agent:
+        wait_until(lambda: not agent.contact.answering)

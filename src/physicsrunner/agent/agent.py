@@ -106,7 +106,7 @@ class Agent:
         self.attempts = Attempts(
             carry_out, on_end=self._woken.set, now=now, log=self._log, keep=keep
         )
-        self._contact = Contact(self.work / _CONTACT, now=now)
+        self.contact = Contact(self.work / _CONTACT, now=now)
         self._acquirer = Acquirer(
             http, self.name, machine, random=random, log=self._log, poll_s=poll_s
         )
@@ -115,7 +115,7 @@ class Agent:
             self.name,
             machine,
             self.attempts,
-            self._contact,
+            self.contact,
             draining=self._draining.is_set,
             on_news=self._woken.set,
             on_rhythm=carry_out.rhythm,
@@ -192,7 +192,7 @@ class Agent:
         """Do what is due, then wait for news."""
         self._woken.clear()
         wait = self._acquirer.wait_s()
-        for work in self.attempts.due() if self._contact.answering else ():
+        for work in self.attempts.due() if self.contact.answering else ():
             self.attempts.begin(work)
         if self._wants_work() and self._take_work():
             return  # there may be more
