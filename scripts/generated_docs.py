@@ -25,7 +25,7 @@ from physicsrunner.cli.main import cli
 from physicsrunner.core import run, state
 from physicsrunner.core.exitcodes import EXIT_CODES
 from physicsrunner.core.stages import STAGE_NAMES
-from physicsrunner.wire import documents, live, messages
+from physicsrunner.wire import batch, documents, live, messages
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -165,7 +165,8 @@ def message_tables() -> str:
 
 def run_tables() -> str:
     """The documents of a run: what is asked for, what lists show, what is known of one."""
-    return _dataclasses((run.NewRun, run.RunSummary, run.RunRecord))
+    asked = (run.NewRun, run.NewStudy, batch.BatchRequest, batch.ParameterSet, batch.BatchAnswer)
+    return _dataclasses((*asked, run.RunSummary, run.RunRecord))
 
 
 def _dataclasses(classes: Iterable[type]) -> str:
