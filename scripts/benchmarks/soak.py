@@ -114,15 +114,16 @@ class Soak:
         began = time.monotonic()
         wave = max(1, round(self._left / max(1.0, seconds * 0.85 / 10)))
         coming = told = began
-        pause = min(2.0, 0.8 * seconds / max(1, wanted))
         while (passed := time.monotonic() - began) < seconds or (
             self.field.faults.total() < wanted and passed < 2 * seconds
         ):
             if time.monotonic() >= coming:
                 self.submit(wave)
                 coming += 10.0
-            self.field.hit()
-            self.field.go_on(pause * self._chance.uniform(0.5, 1.5))
+            due = wanted * passed / (0.85 * seconds)
+            if self.field.faults.total() <= due:
+                self.field.hit()
+            self.field.go_on(self._chance.uniform(0.1, 0.8))
             if time.monotonic() >= told + 30.0:
                 told = time.monotonic()
                 self._say(

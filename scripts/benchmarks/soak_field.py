@@ -43,6 +43,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "postgres killed": 3,
     "postgres stopped": 2,
 }
+TRIES: Final = 10
 #: What a run's main.py does; `soak_judge` knows what must come of it.
 MAIN: Final = (Path(__file__).parent / "soak_program.py").read_text(encoding="utf-8")
 
@@ -138,14 +139,14 @@ class Field:
             until = time.monotonic() + min(left, 0.1)
             wait_until(lambda until=until: time.monotonic() >= until, timeout=5.0)  # type: ignore[misc]
 
-    def hit(self) -> str | None:
-        """Let one fault happen; return its kind, None when its part is hit already."""
-        kind = self.chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        name = "_" + kind.replace(" ", "_").replace("'", "")
-        happened: bool = getattr(self, name)()
-        if happened:
-            self.faults[kind] += 1
-        return kind if happened else None
+    def hit(self) -> None:
+        """Let one fault happen; another is drawn when its part is hit already."""
+        for _ in range(TRIES):
+            kind = self.chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+            name = "_" + kind.replace(" ", "_").replace("'", "")
+            if getattr(self, name)():
+                self.faults[kind] += 1
+                return
 
     def calm(self) -> None:
         """Mend everything now."""

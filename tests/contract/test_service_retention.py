@@ -1,0 +1,188 @@
+"""What is removed with time, and what never: on every store, with files beside the rows."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from physicsrunner.core.run import RunRecord
+from physicsrunner.core.state import RunState
+from physicsrunner.service.options import DAY_S, DOOR_KEEP, Keep, ServerOptions
+from physicsrunner.service.retention import SLICE
+from physicsrunner.store.base import Store
+from physicsrunner.wire.live import Event
+from tests.contract.service_house import START, House, open_house
+from tests.support.postgres import PostgresServer
+
+COMPLETED = RunState.COMPLETED
+EVERYTHING = Keep()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The database of the house, of each kind."""
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        yield server.fresh()
+        server.drop()
+    else:
+        yield {"memory": "memory:", "sqlite": None}[request.param]
+
+
+class Kept:
+    """A house whose runs have ended some days ago."""
+
+    def __init__(self, folder: Path, url: str | None, keep: Keep, **more: Any) -> None:
+        options = ServerOptions(keep=keep, **more)
+        self.house: House = open_house(folder, url=url, options=options)
+        self.store: Store = self.house.services._store
+        self.root = self.house.services.data / "simulations"
+
+    def add(self, days: float, state: RunState = COMPLETED, **fields: Any) -> str:
+        """Add a run that ended so many days ago, with a file; return its id."""
+        run, then = str(uuid.uuid4()), START - days * DAY_S
+        ended = None if state in (RunState.QUEUED, RunState.RUNNING) else then
+        record = RunRecord(
+            id=run,
+            number=0,
+            name="run",
+            created_by="ada",
+            created_at=then,
+            updated_at=then,
+            status=state,
+            completed_at=ended,
+            **fields,
+        )
+        event = Event("simulation/requested", run, None, None, then, {})
+        self.store.add_run(record, [event])
+        (self.root / run).mkdir()
+        (self.root / run / "file").write_text("data")
+        return run
+
+    def tidy(self) -> set[str]:
+        """Go on until nothing is left to remove; return the ids of the removed."""
+        gone: set[str] = set()
+        while True:
+            step = self.house.services.retention.step(self.house.clock())
+            gone.update(step.runs)
+            assert len(step.runs) <= SLICE
+            if not step.more and not step.runs:
+                return gone
+
+    def there(self, run: str) -> bool:
+        """Say whether a run is there, and that its rows and its files agree on it."""
+        row = self.store.summary(run) is not None
+        assert (self.root / run).exists() is row
+        return row
+
+
+@pytest.fixture
+def keeping(tmp_path: Path, url: str | None) -> Iterator[Any]:
+    """Give a function that opens a house with what it is to keep."""
+    opened: list[Kept] = []
+
+    def make(keep: Keep = EVERYTHING, **more: Any) -> Kept:
+        opened.append(Kept(tmp_path, url, keep, **more))
+        return opened[-1]
+
+    yield make
+    for kept in opened:
+        kept.house.services.close()
+
+
+def test_by_default_everything_stays(keeping: Any) -> None:
+    """However old and however many: nobody asked for anything else."""
+    kept = keeping()
+    runs = [kept.add(days) for days in (1, 1000, 10_000)]
+    assert kept.tidy() == set()
+    assert all(kept.there(run) for run in runs)
+
+
+def test_runs_go_with_their_age(keeping: Any) -> None:
+    """What ended longer ago goes with its events and files; what is pinned or goes on stays."""
+    kept = keeping(Keep(days=30))
+    old, young = kept.add(31), kept.add(29)
+    pinned = kept.add(99, pinned=True)
+    waits, runs = kept.add(99, RunState.QUEUED), kept.add(99, RunState.RUNNING)
+    failed = kept.add(99, RunState.FAILED)
+    assert kept.tidy() == {old, failed}
+    assert not kept.there(old)
+    assert all(kept.there(run) for run in (young, pinned, waits, runs))
+    assert [event.type for event in kept.store.events(old)] == ["simulation/deleted"]
+    assert kept.store.counts("all")[COMPLETED] == 2
+
+
+def test_the_newest_stay(keeping: Any) -> None:
+    """Beyond a number the oldest go; pinned ones neither go nor count."""
+    kept = keeping(Keep(runs=2))
+    runs = [kept.add(days) for days in (5, 4, 3, 2, 1)]
+    pinned = kept.add(50, pinned=True)
+    assert kept.tidy() == set(runs[:3])
+    assert kept.there(pinned)
+
+
+def test_more_than_a_slice_goes_in_several_steps(keeping: Any) -> None:
+    """No step removes more than a slice; the last one says that there is no more."""
+    kept = keeping(Keep(days=1))
+    runs = {kept.add(9) for _ in range(SLICE + 7)}
+    first = kept.house.services.retention.step(kept.house.clock())
+    assert len(first.runs) == SLICE
+    assert first.more
+    assert set(first.runs) | kept.tidy() == runs
+
+
+def test_a_door_keeps_its_own_promise(keeping: Any) -> None:
+    """Runs of the ath door go after 30 days; others are nobody's to remove."""
+    kept = keeping()
+    old, other = kept.add(31, door="ath"), kept.add(31)
+    young = kept.add(29, door="ath")
+    assert DOOR_KEEP["ath"] == Keep(days=30, runs=1000)
+    assert kept.tidy() == {old}
+    assert kept.there(young)
+    assert kept.there(other)
+
+
+def test_a_door_keeps_a_number(keeping: Any) -> None:
+    """Its newest runs stay, whatever others there are."""
+    kept = keeping(door_keep={"ath": Keep(runs=1)})
+    runs = [kept.add(days, door="ath") for days in (3, 2, 1)]
+    others = [kept.add(days) for days in (3, 2, 1)]
+    assert kept.tidy() == set(runs[:2])
+    assert all(kept.there(run) for run in others)
+
+
+def test_that_a_run_was_deleted_is_forgotten_as_late(keeping: Any) -> None:
+    """The event of a deletion stays as long as a run would, then it goes too."""
+    kept = keeping(Keep(days=30))
+    old = kept.add(31)
+    kept.tidy()
+    kept.house.clock.move(31 * DAY_S)
+    kept.tidy()
+    assert kept.store.events(old) == []
+
+
+def test_a_folder_that_a_kill_left_is_swept_at_the_next_start(
+    keeping: Any, monkeypatch: pytest.MonkeyPatch, url: str | None
+) -> None:
+    """The rows went, then the power: the next start removes the files."""
+    if url == "memory:":
+        pytest.skip("a store in memory has no next start")
+    kept = keeping(Keep(days=30))
+    old = kept.add(31)
+
+    def power_cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            kept.tidy()
+    assert kept.store.summary(old) is None
+    assert (kept.root / old / "file").exists()
+    again = keeping(Keep(days=30))
+    assert not (again.root / old).exists()
