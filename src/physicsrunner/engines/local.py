@@ -30,12 +30,12 @@ from physicsrunner.engines.ends import Ends
 from physicsrunner.engines.processes import (
     ProcessId,
     is_alive,
-    kill_tagged,
+    kill_all,
     parse_process_id,
     signal_group,
-    tagged,
     wait_ended,
 )
+from physicsrunner.engines.sweeps import Sweeps
 from physicsrunner.errors import ConfigError, PhysicsRunnerError, StorageFull
 
 #: Inherited by whatever a program starts: how orphans are found. Nested runs are parts of it.
@@ -73,6 +73,7 @@ class LocalEngine:
         self._children: set[int] = set()  #: shims that this process must reap
         self._guard = threading.Lock()
         self._ends = Ends()
+        self._sweeps = Sweeps(TAG)
 
     def submit(self, program: Program) -> NativeId:
         """
@@ -160,7 +161,7 @@ class LocalEngine:
         elif not is_alive(process):
             signal_group(process, signal.SIGKILL)
         if tag:
-            kill_tagged(TAG, tag, self._sleep, since=process)
+            kill_all(lambda: self._sweeps.find(tag, process), self._sleep)
         self._reap(process.pid)
 
     def _start(self, program: Program, environment: Mapping[str, str]) -> int:
@@ -218,7 +219,7 @@ class LocalEngine:
 
     def _kill_all_but_shim(self, shim: ProcessId, tag: str) -> None:
         for _ in range(50):
-            found = [process for process in tagged(TAG, tag, shim) if process.pid != shim.pid]
+            found = [each for each in self._sweeps.find(tag, shim) if each.pid != shim.pid]
             if not found:
                 return
             for process in found:

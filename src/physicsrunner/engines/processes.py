@@ -14,7 +14,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -119,49 +119,47 @@ def signal_group(process: ProcessId, number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def tagged(name: str, tag: str, since: ProcessId | None = None) -> Iterator[ProcessId]:
+def tags_of(
+    name: str, pids: Iterable[int] | None = None
+) -> Iterator[tuple[ProcessId, tuple[str, ...]]]:
     """
-    Yield living processes whose environment has *tag* among the ``/``-separated parts of *name*.
+    Yield living processes with the ``/``-separated parts of their environment's variable *name*.
 
-    Programs inherit the variable, whatever group, session or parent they have moved to.
-
-    Parameters
-    ----------
-    since
-        The first of them. Where it began a short time ago, only the pids that were given since
-        then are looked at.
+    Programs inherit it, whatever group, session or parent they have moved to. *pids* None: all.
     """
     wanted = f"{name}=".encode()
     mine = os.getpid()
-    for entry in _pids() if since is None else _pids_since(since):
+    for entry in _pids() if pids is None else pids:
         if entry == mine:
             continue
         with suppress(OSError):
             block = (_PROC / str(entry) / "environ").read_bytes()
-            if tag.encode() not in block:
+            if wanted not in block:
                 continue
             values = [item for item in block.split(b"\0") if item.startswith(wanted)]
             stat = _stat(entry)
             if stat is None or stat[0] in _ENDED_STATES or not values:
                 continue
-            if tag.encode() in values[0][len(wanted) :].split(b"/"):
-                yield ProcessId(entry, stat[1], boot_id())
+            parts = os.fsdecode(values[0][len(wanted) :]).split("/")
+            yield ProcessId(entry, stat[1], boot_id()), tuple(parts)
 
 
-def kill_tagged(
-    name: str,
-    tag: str,
-    sleep: Callable[[float], None] = time.sleep,
-    since: ProcessId | None = None,
-) -> int:
+def tagged(name: str, tag: str) -> Iterator[ProcessId]:
+    """Yield living processes whose environment has *tag* among the parts of *name*."""
+    for process, tags in tags_of(name):
+        if tag in tags:
+            yield process
+
+
+def kill_all(find: Callable[[], Sequence[ProcessId]], sleep: Callable[[float], None]) -> int:
     """
-    Kill every process that carries *tag*, until none is found; return how many were killed.
+    Kill every process that *find* returns, until it finds none; return how many were killed.
 
     Repeated, because a process may fork while it is being found.
     """
     killed: set[int] = set()
     for _ in range(50):
-        found = list(tagged(name, tag, since))
+        found = find()
         if not found:
             break
         for process in found:
@@ -170,6 +168,11 @@ def kill_tagged(
                 os.kill(process.pid, signal.SIGKILL)
         sleep(0.01)
     return len(killed)
+
+
+def kill_tagged(name: str, tag: str, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Kill every process that carries *tag*, until none is found; return how many were killed."""
+    return kill_all(lambda: list(tagged(name, tag)), sleep)
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
@@ -191,9 +194,9 @@ def _pids() -> list[int]:
         return []
 
 
-def _pids_since(first: ProcessId) -> list[int]:
+def pids_since(first: ProcessId) -> list[int] | None:
     """
-    Return the pids of processes that may have begun after *first*.
+    Return the pids of processes that may have begun after *first*; None: it may be any.
 
     Pids are given in turn, and start again from below when they are used up. As long as nobody
     can have used them all up (a hundred thousand a second), what is younger lies between *first*
@@ -201,13 +204,13 @@ def _pids_since(first: ProcessId) -> list[int]:
     """
     latest = _latest_pid()
     if not first.start or latest < first.pid:
-        return _pids()
+        return None
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - first.start / os.sysconf("SC_CLK_TCK")
     if not 0 <= age < _most_pids() / _STARTS_A_SECOND:
-        return _pids()
+        return None
     if latest - first.pid < _FEW:
-        return list(range(first.pid + 1, latest + 1))
-    return [pid for pid in _pids() if first.pid < pid <= latest]
+        return list(range(first.pid, latest + 1))
+    return [pid for pid in _pids() if first.pid <= pid <= latest]
 
 
 def _latest_pid() -> int:
