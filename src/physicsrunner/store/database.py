@@ -147,6 +147,7 @@ def _engine(url: URL) -> Engine:
         raise MissingExtra(
             f"PostgreSQL needs {error.name}: pip install 'physicsrunner[postgres]'"
         ) from None
+    event.listen(engine, "connect", _postgres_connect)
     event.listen(engine, "checkout", _postgres_checkout)
     return engine
 
@@ -170,6 +171,17 @@ def _sqlite_connect(dbapi_connection: Any, _record: Any) -> None:
 def _sqlite_begin(connection: Connection) -> None:
     write = connection.get_execution_options().get("physicsrunner_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _postgres_connect(dbapi_connection: Any, _record: Any) -> None:
+    # Every statement here is written for an index that has its order. The planner knows nothing of
+    # tables that have just been filled, would sort a whole queue, and plans anew for each value.
+    with dbapi_connection.cursor() as cursor:
+        for setting in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"):
+            cursor.execute(f"SET {setting} = off")
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
+        cursor.execute("SET synchronous_commit = on")
+    dbapi_connection.commit()
 
 
 def _postgres_checkout(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:

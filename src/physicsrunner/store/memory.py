@@ -22,6 +22,7 @@ from physicsrunner.store.memory_clock import MemoryClock, queue_place, summary_o
 from physicsrunner.store.memory_outbox import MemoryOutbox
 from physicsrunner.store.rows import Actor, AttemptRecord, Change, Offer, RunPage
 from physicsrunner.store.sql_counts import kinds
+from physicsrunner.store.sql_ways import matches
 from physicsrunner.wire.live import Event
 
 
@@ -135,10 +136,11 @@ class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
         """Return one page of the runs that *wanted* describes."""
         key = wanted.sort.removeprefix("-")
 
-        def place(run: RunSummary) -> tuple[bool, Any, int]:
+        def place(run: RunSummary) -> Any:
             value = getattr(run, key)
-            # What is not known comes before what is.
-            return (value is not None, 0 if value is None else value, run.number)
+            # What is not known comes before what is; of the same state, the older.
+            age = (run.created_at, run.number) if key == "status" else (run.number,)
+            return (value is not None, 0 if value is None else value, *age)
 
         with self._lock:
             found = [summary_of(run) for run in self._runs.values() if _matches(run, wanted)]
@@ -264,22 +266,4 @@ def _waits(run: RunSummary, now: float) -> bool:
 
 
 def _matches(run: RunSummary, wanted: RunFilter) -> bool:
-    return (
-        (not wanted.status or run.status in wanted.status)
-        and wanted.project_id in (None, run.project_id)
-        and wanted.model_id in (None, run.model_id)
-        and wanted.created_by in (None, run.created_by)
-        and wanted.agent in (None, run.agent)
-        and (not wanted.name or wanted.name.lower() in run.name.lower())
-        and (wanted.tag is None or wanted.tag in run.tags)
-        and wanted.study_id in (None, run.study_id)
-        and _is_visible(run, wanted)
-    )
-
-
-def _is_visible(run: RunSummary, wanted: RunFilter) -> bool:
-    if wanted.projects is None:
-        return True
-    if run.project_id is None:
-        return run.created_by == wanted.visible_to
-    return run.project_id in wanted.projects
+    return matches(run, wanted) and (wanted.tag is None or wanted.tag in run.tags)

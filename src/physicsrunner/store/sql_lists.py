@@ -1,18 +1,65 @@
-"""Lists of runs in SQL."""
+"""
+Lists of runs in SQL, at a cost that does not grow with the number of runs.
+
+Promises:
+
+- A list in the order of time, by one owner (project, the projects of a member, study, model, agent,
+  creator, tag) or state, walks along its index: every page is exact. So is every order of the list
+  of all runs. Totals come from the table of counts.
+- Where no index has both the filter and the order, at most `WINDOW` runs are looked at: all that
+  match, if they are no more, otherwise those that come first in the order that is asked for, or the
+  newest. The page says so (``exact``). Parts of names are looked for in the same way.
+- Nobody leafs deeper than `DEEPEST` runs.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    func,
+    literal,
+    select,
+    union_all,
+)
 
-from physicsrunner.core.run import RunFilter
+from physicsrunner.core.run import RunFilter, RunSummary
+from physicsrunner.core.state import RunState
+from physicsrunner.errors import InvalidRequest
 from physicsrunner.store import schema
 from physicsrunner.store.rows import RunPage
+from physicsrunner.store.sql_counts import read_counts
 from physicsrunner.store.sql_events import SqlEvents
 from physicsrunner.store.sql_rows import summary_of
+from physicsrunner.store.sql_ways import (
+    Condition,
+    Way,
+    best_way,
+    known_total,
+    matches,
+    parts,
+    simplified,
+)
 
+WINDOW: Final = 5_000
+DEEPEST: Final = 100_000
 _RUNS: Final = schema.runs.c
+_TAGS: Final = schema.run_tags.c
+_LOOKED_AT: Final = (
+    "number",
+    "status",
+    "project_id",
+    "study_id",
+    "model_id",
+    "agent",
+    "created_by",
+    "name",
+)
+_UNKNOWN: Final = ("started_at", "completed_at")  # sort keys that a run may not have
 
 
 class SqlLists(SqlEvents):
@@ -20,44 +67,153 @@ class SqlLists(SqlEvents):
 
     def runs(self, wanted: RunFilter) -> RunPage:
         """Return one page of the runs that *wanted* describes."""
-        conditions = _conditions(wanted)
-        key = wanted.sort.removeprefix("-")
-        column = _RUNS[key]
-        # The number breaks ties, so that pages neither repeat nor leave out a run.
-        order = (
-            (column.desc(), _RUNS.number.desc())
-            if wanted.sort.startswith("-")
-            else (column.asc(), _RUNS.number.asc())
-        )
-        page = (
-            select(schema.runs)
-            .where(*conditions)
-            .order_by(*order)
-            .limit(wanted.limit)
-            .offset(wanted.offset)
-        )
-        total = select(func.count()).select_from(schema.runs).where(*conditions)
+        if wanted.offset > DEEPEST:
+            raise InvalidRequest(
+                f"offset={wanted.offset}: lists are leafed through up to {DEEPEST} runs; "
+                "narrow it down, or turn the order round"
+            )
+        asked = simplified(wanted)
+        if asked is None:
+            return RunPage([], 0)
         with self._db.read() as connection:
-            found = [summary_of(row) for row in connection.execute(page).mappings()]
-            return RunPage(found, int(connection.execute(total).scalar_one()))
+            numbers, total, exact = _Listing(connection, asked).page()
+            return RunPage(_in_order(connection, numbers), total, exact)
 
 
-def _conditions(wanted: RunFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [
-        _RUNS[name] == value
-        for name in ("project_id", "model_id", "created_by", "agent", "study_id")
-        if (value := getattr(wanted, name)) is not None
-    ]
-    if len(wanted.status) == 1:  # then the index gives the order too
-        conditions.append(_RUNS.status == wanted.status[0].value)
-    elif wanted.status:
-        conditions.append(_RUNS.status.in_([state.value for state in wanted.status]))
-    if wanted.name:
-        conditions.append(_RUNS.name.icontains(wanted.name, autoescape=True))
-    if wanted.projects is not None:
-        own = and_(_RUNS.project_id.is_(None), _RUNS.created_by == wanted.visible_to)
-        conditions.append(or_(_RUNS.project_id.in_(wanted.projects), own))
-    if wanted.tag is not None:
-        tagged = select(schema.run_tags.c.run_id).where(schema.run_tags.c.tag == wanted.tag)
-        conditions.append(_RUNS.id.in_(tagged))
-    return conditions
+class _Listing:
+    """One question, answered on one connection."""
+
+    def __init__(self, connection: Connection, wanted: RunFilter) -> None:
+        self._connection = connection
+        self._wanted = wanted
+        self._key = wanted.sort.removeprefix("-")
+        self._down = wanted.sort.startswith("-")
+        self._depth = wanted.offset + wanted.limit
+        self._counts: dict[tuple[str, str], dict[RunState, int]] = {}
+
+    def page(self) -> tuple[Sequence[int], int, bool]:
+        """Return the numbers of the runs of the page, the total, and whether that is exact."""
+        asked = parts(self._wanted)
+        if self._wanted.tag is not None:
+            return self._tagged(alone=asked == {"tag"})
+        way = best_way(self._wanted, self._count)
+        total = known_total(self._wanted, self._count)
+        if asked <= way.covers and self._key == "created_at":
+            numbers = self._walk([(0, branch) for branch in way.branches], _RUNS.created_at)
+        elif not asked:
+            numbers = self._every()
+        else:
+            numbers, seen = self._looked_at(way)
+            if total is None:
+                return numbers, seen, way.runs <= WINDOW
+        return numbers, way.runs if total is None else total, True
+
+    def _every(self) -> Sequence[int]:
+        """Return a page of all runs, along the index of its order."""
+        column = _RUNS[self._key]
+        if self._key == "status":
+            places = sorted(RunState, key=str)
+            parts = [(n, _RUNS.status == state.value) for n, state in enumerate(places)]
+            return self._walk(parts, _RUNS.created_at)
+        if self._key in _UNKNOWN:  # databases do not agree where nothing belongs
+            return self._walk([(0, column.is_(None)), (1, column.is_not(None))], column)
+        return self._walk([(0, None)], column)
+
+    def _walk(
+        self, parts: Sequence[tuple[int, Condition | None]], column: ColumnElement[Any]
+    ) -> Sequence[int]:
+        """Return a page of branches that each have an index; the parts of lower place go first."""
+        walks = []
+        for place, condition in parts:
+            walk = select(literal(place).label("place"), column.label("key"), _RUNS.number)
+            if condition is not None:
+                walk = walk.where(condition)
+            walks.append(walk.order_by(*self._ordered(column, _RUNS.number)).limit(self._depth))
+        if len(walks) == 1:
+            page = walks[0].limit(self._wanted.limit).offset(self._wanted.offset)
+            return [row.number for row in self._connection.execute(page)]
+        every = union_all(*(select(walk.subquery()) for walk in walks)).subquery()
+        order = self._ordered(every.c.place, every.c.key, every.c.number)
+        page = select(every.c.number).order_by(*order)
+        page = page.limit(self._wanted.limit).offset(self._wanted.offset)
+        return list(self._connection.execute(page).scalars())
+
+    def _looked_at(self, way: Way) -> tuple[Sequence[int], int]:
+        """Return a page of runs that were looked at one by one, and how many matched."""
+        if way.runs > WINDOW and self._key not in ("created_at", "status"):
+            found = self._matching(self._first())
+            if len(found) >= self._depth:
+                return self._cut(found), len(found)
+        newest_first = self._down or self._key != "created_at"
+        found = []
+        for branch in way.branches:
+            some = self._some(_RUNS.created_at, _RUNS.number, down=newest_first)
+            found += self._matching(some if branch is None else some.where(branch))
+        return self._cut(found), len(found)
+
+    def _first(self) -> Select[Any]:
+        """Return the query for the runs that come first in the order that is asked for."""
+        column = _RUNS[self._key]
+        first = self._some(column, _RUNS.number, down=self._down)
+        if self._key not in _UNKNOWN:
+            return first
+        return first.where(column.is_not(None) if self._down else column.is_(None))
+
+    def _tagged(self, *, alone: bool) -> tuple[Sequence[int], int, bool]:
+        by_age = self._key in ("created_at", "number")
+        tagged = select(_TAGS.number).where(_TAGS.tag == self._wanted.tag)
+        some = tagged.limit(2 * WINDOW).subquery()
+        there = int(self._connection.execute(select(func.count()).select_from(some)).scalar_one())
+        tagged = tagged.order_by(_turned(_TAGS.number, self._down or not by_age))
+        if alone and by_age:
+            page = tagged.limit(self._wanted.limit).offset(self._wanted.offset)
+            return list(self._connection.execute(page).scalars()), there, there < 2 * WINDOW
+        first = tagged.limit(WINDOW).subquery()
+        joined = select(*self._needed()).join(first, first.c.number == _RUNS.number)
+        found = self._matching(joined)
+        return self._cut(found), len(found), there <= WINDOW
+
+    def _needed(self) -> list[Any]:
+        return [_RUNS[name] for name in sorted({*_LOOKED_AT, self._key})]
+
+    def _some(self, *order: ColumnElement[Any], down: bool) -> Select[Any]:
+        """Return the query for the first `WINDOW` runs in an order that has an index."""
+        query = select(*self._needed()).order_by(*(_turned(column, down) for column in order))
+        return query.limit(WINDOW)
+
+    def _matching(self, some: Select[Any]) -> list[tuple[Any, int]]:
+        """Return what orders them, and the number, of those of *some* runs that are wanted."""
+        rows = self._connection.execute(some)
+        return [(getattr(row, self._key), row.number) for row in rows if matches(row, self._wanted)]
+
+    def _cut(self, found: list[tuple[Any, int]]) -> Sequence[int]:
+        """Return the page of runs of which order and number are known."""
+        unknown = [row for row in found if row[0] is None]  # comes first
+        known = [row for row in found if row[0] is not None]
+        ordered = sorted(unknown, key=lambda row: row[1]) + sorted(known)
+        if self._down:
+            ordered.reverse()
+        return [number for _, number in ordered[self._wanted.offset : self._depth]]
+
+    def _ordered(self, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+        return [_turned(column, self._down) for column in columns]
+
+    def _count(self, kind: str, key: str, states: Sequence[RunState]) -> int:
+        known = self._counts.get((kind, key))
+        if known is None:
+            known = self._counts[kind, key] = read_counts(self._connection, kind, key)
+        return sum(known.get(state, 0) for state in states) if states else sum(known.values())
+
+
+def _turned(column: ColumnElement[Any], down: bool) -> ColumnElement[Any]:
+    return column.desc() if down else column.asc()
+
+
+def _in_order(connection: Connection, numbers: Sequence[int]) -> list[RunSummary]:
+    """Return the runs of these numbers, in their order."""
+    found: dict[int, RunSummary] = {}
+    for start in range(0, len(numbers), 500):
+        some = select(schema.runs).where(_RUNS.number.in_(numbers[start : start + 500]))
+        for row in connection.execute(some).mappings():
+            found[row["number"]] = summary_of(row)
+    return [found[number] for number in numbers if number in found]

@@ -12,7 +12,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from physicsrunner.core.run import RunSummary
@@ -115,19 +115,3 @@ def _upsert_attempt(dialect: str, names: tuple[str, ...]) -> Hot:
     keys = ["run_id", "attempt"]
     new = {name: statement.excluded[name] for name in names if name not in keys}
     return Hot(statement.on_conflict_do_update(index_elements=keys, set_=new))
-
-
-def insert_rows(connection: Connection, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows that all have the same columns."""
-    if rows:
-        _insert(table, tuple(rows[0])).run_many(connection, [_encoder(table)(row) for row in rows])
-
-
-@cache
-def _insert(table: Any, names: tuple[str, ...]) -> Hot:
-    return Hot(insert(table).inline(), names)
-
-
-@cache
-def _encoder(table: Any) -> Any:
-    return encoder(tuple(table.c))

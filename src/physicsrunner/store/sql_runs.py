@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
@@ -13,13 +13,13 @@ from physicsrunner.core.state import TERMINAL, RunState
 from physicsrunner.errors import NotFound, PhysicsRunnerError
 from physicsrunner.store import schema
 from physicsrunner.store.base import Decide
+from physicsrunner.store.hot import Insert
 from physicsrunner.store.rows import Actor, AttemptRecord
 from physicsrunner.store.sql_counts import read_counts
 from physicsrunner.store.sql_events import SqlEvents, Transaction
 from physicsrunner.store.sql_rows import (
     COLUMNS,
     apply,
-    insert_rows,
     locked,
     summary_of,
     write_attempt,
@@ -28,6 +28,13 @@ from physicsrunner.wire.live import Event
 
 _RUNS: Final = schema.runs.c
 _CHUNK: Final = 400  # ids in one IN (...)
+_NUMBER: Final = COLUMNS.index("number")
+_STATUS: Final = COLUMNS.index("status")
+_summary_values: Final = attrgetter(*COLUMNS)
+_body_values: Final = attrgetter(*BODY_FIELDS)
+_INSERT_RUNS: Final = Insert(schema.runs, COLUMNS)
+_INSERT_BODIES: Final = Insert(schema.run_bodies, ("run_id", "secrets", *BODY_FIELDS))
+_INSERT_TAGS: Final = Insert(schema.run_tags, ("run_id", "tag", "number"))
 _BODIES: Final = [schema.run_bodies.c[name] for name in BODY_FIELDS]
 _RECORDS: Final = select(*schema.runs.c, *_BODIES).join(schema.run_bodies)
 _OF_A_RUN: Final = (
@@ -208,19 +215,18 @@ def _add(
     rows, bodies, tags, events = [], [], [], []
     added: dict[str, RunSummary] = {}
     for number, (run, said) in enumerate(items, last - len(items) + 1):
-        row = {name: getattr(run, name) for name in COLUMNS} | {"number": number}
-        added[run.id] = RunSummary(**row)
-        rows.append({**row, "status": run.status.value})
-        body = {name: getattr(run, name) for name in BODY_FIELDS}
-        bodies.append({"run_id": run.id, **body, "secrets": secrets.get(run.id)})
-        tags += [
-            {"run_id": run.id, "tag": tag, "number": number} for tag in dict.fromkeys(run.tags)
-        ]
+        values = list(_summary_values(run))
+        values[_NUMBER] = number
+        added[run.id] = summary = RunSummary(*values)
+        values[_STATUS] = run.status.value
+        rows.append(values)
+        bodies.append((run.id, secrets.get(run.id), *_body_values(run)))
+        tags += [(run.id, tag, number) for tag in dict.fromkeys(run.tags)]
         events += [_numbered(item, number) for item in said]
-        transaction.moved(None, added[run.id])
-    insert_rows(connection, schema.runs, rows)
-    insert_rows(connection, schema.run_bodies, bodies)
-    insert_rows(connection, schema.run_tags, tags)
+        transaction.moved(None, summary)
+    _INSERT_RUNS.rows(connection, rows)
+    _INSERT_BODIES.rows(connection, bodies)
+    _INSERT_TAGS.rows(connection, tags)
     transaction.write_events(events)
     return added
 
@@ -234,7 +240,9 @@ def _present(connection: Connection, ids: Sequence[str]) -> dict[str, RunSummary
 
 
 def _numbered(item: Event, number: int) -> Event:
-    return replace(item, data={**item.data, "number": number})
+    data = {**item.data, "number": number}
+    who = (item.actor, item.origin)
+    return Event(item.type, item.run, item.attempt, item.project, item.time, data, None, *who)
 
 
 def _which(run: str | int) -> ColumnElement[bool]:

@@ -7,21 +7,20 @@ Promises: events and counts of a work that fails are forgotten with it. Nothing 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from physicsrunner.core.run import RunSummary
 from physicsrunner.store import schema
-from physicsrunner.store.hot import Hot, encoder
+from physicsrunner.store.hot import Hot, Insert
 from physicsrunner.store.rows import Actor
 from physicsrunner.store.sql_counts import Moves, moves
 from physicsrunner.wire.live import Event
 
-_EVENTS: Final = schema.events.c
 _FIELDS: Final = (
+    "id",
     "type",
     "run_id",
     "attempt",
@@ -31,10 +30,11 @@ _FIELDS: Final = (
     "actor",
     "origin",
 )
-_INSERT: Final = Hot(schema.events.insert().inline(), _FIELDS)
-_INSERT_AND_TELL: Final = Hot(schema.events.insert().returning(schema.events.c.id), _FIELDS)
-_MANY: Final = 50  # from here on one statement for all
-_encoded: Final = encoder([_EVENTS[name] for name in _FIELDS])
+_INSERT: Final = Insert(schema.events, _FIELDS)
+_LAST: Final = Hot(text("SELECT seq FROM sqlite_sequence WHERE name = 'events'"))
+_NEXT: Final = Hot(
+    text("SELECT nextval('events_id_seq') FROM generate_series(1, CAST(:number AS integer))")
+)
 
 
 class Transaction:
@@ -67,33 +67,44 @@ def write_events(
     by: Actor | None = None,
 ) -> None:
     """Write *events* in the present transaction and put them, with their ids, on *told*."""
-    stamped = [item if by is None else _stamped(item, by) for item in events]
-    rows = [_encoded(_row(item)) for item in stamped]
-    if connection.dialect.name == "sqlite":
-        ids = [_INSERT.run(connection, row).lastrowid for row in rows]
-    elif len(rows) < _MANY:
-        ids = [_INSERT_AND_TELL.run(connection, row).fetchone()[0] for row in rows]
-    else:
-        answer = connection.execute(
-            schema.events.insert().returning(_EVENTS.id, sort_by_parameter_order=True),
-            [_row(item) for item in stamped],
+    if not events:
+        return
+    first = len(told)
+    for number, item in zip(_ids(connection, len(events)), events, strict=True):
+        who = (item.actor, item.origin) if by is None else (by.name, by.origin)
+        told.append(
+            Event(
+                item.type,
+                item.run,
+                item.attempt,
+                item.project,
+                item.time,
+                item.data,
+                number,
+                *who,
+            )
         )
-        ids = list(answer.scalars())
-    told += [replace(item, id=number) for item, number in zip(stamped, ids, strict=True)]
+    _INSERT.rows(connection, [_row(item) for item in told[first:]])
 
 
-def _stamped(item: Event, by: Actor) -> Event:
-    return replace(item, actor=by.name, origin=by.origin)
+def _ids(connection: Connection, number: int) -> Sequence[int]:
+    """Return the next ids of events. Only one transaction writes at a time."""
+    if connection.dialect.name == "sqlite":
+        row = _LAST.run(connection).fetchone()
+        last = 0 if row is None else int(row[0])
+        return range(last + 1, last + 1 + number)
+    return [row[0] for row in _NEXT.run(connection, {"number": number}).fetchall()]
 
 
-def _row(item: Event) -> Mapping[str, Any]:
-    return {
-        "type": item.type,
-        "run_id": item.run,
-        "attempt": item.attempt,
-        "project_id": item.project,
-        "time": item.time,
-        "data": item.data,
-        "actor": item.actor,
-        "origin": item.origin,
-    }
+def _row(item: Event) -> Sequence[Any]:
+    return (
+        item.id,
+        item.type,
+        item.run,
+        item.attempt,
+        item.project,
+        item.time,
+        item.data,
+        item.actor,
+        item.origin,
+    )

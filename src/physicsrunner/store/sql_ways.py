@@ -1,0 +1,137 @@
+"""
+The ways into a list of runs: which index has which part of what a filter asks for.
+
+A way is a set of branches; each branch is an equality on the first columns of an index that goes on
+with ``created_at, number``. What a way does not say of the filter is left to be looked at row by
+row (`matches`). Reads no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_
+
+from physicsrunner.core.run import RunFilter
+from physicsrunner.core.state import RunState
+from physicsrunner.store import schema
+
+_RUNS: Final = schema.runs.c
+MOST_BRANCHES: Final = 100
+_OWNERS: Final = {
+    "project_id": "project",
+    "study_id": "study",
+    "model_id": "model",
+    "agent": "agent",
+    "created_by": "creator",
+}
+
+#: Returns how many runs there are under a kind and a key, of some states or of all.
+Counts = Callable[[str, str, Sequence[RunState]], int]
+Condition = ColumnElement[bool]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to the runs that a filter wants."""
+
+    runs: int  #: how many it leads to
+    branches: Sequence[Condition | None]  #: disjoint; None: every run
+    covers: frozenset[str]  #: the parts of the filter that need not be looked at any more
+
+
+def parts(wanted: RunFilter) -> set[str]:
+    """Return the names of what *wanted* asks for."""
+    found = {name for name in (*_OWNERS, "projects", "tag") if getattr(wanted, name) is not None}
+    return found | {name for name in ("status", "name") if getattr(wanted, name)}
+
+
+def simplified(wanted: RunFilter) -> RunFilter | None:
+    """Return *wanted* with nothing said twice; None if no run can be wanted."""
+    wanted = replace(wanted, status=list(dict.fromkeys(wanted.status)))
+    if wanted.projects is None:
+        return wanted
+    wanted = replace(wanted, projects=list(dict.fromkeys(wanted.projects)))
+    if wanted.project_id is None:
+        return wanted
+    if wanted.projects is not None and wanted.project_id not in wanted.projects:
+        return None
+    return replace(wanted, projects=None, visible_to=None)
+
+
+def best_way(wanted: RunFilter, counts: Counts) -> Way:
+    """Return the way that leads to the fewest runs; of equal ones the one that covers most."""
+    return min(_ways(wanted, counts), key=lambda way: (way.runs, -len(way.covers)))
+
+
+def _ways(wanted: RunFilter, counts: Counts) -> list[Way]:
+    ways = [Way(counts("all", "", ()), [None], frozenset())]
+    if wanted.status:
+        each = [_RUNS.status == state.value for state in wanted.status]
+        ways.append(Way(counts("all", "", wanted.status), each, frozenset({"status"})))
+    for name, kind in _OWNERS.items():
+        value = getattr(wanted, name)
+        if value is not None and name != "project_id":
+            ways.append(Way(counts(kind, value, ()), [_RUNS[name] == value], frozenset({name})))
+    if wanted.project_id is not None:
+        ways.append(_of_projects(wanted, [wanted.project_id], {"project_id"}, counts))
+    if wanted.projects is not None and len(wanted.projects) < MOST_BRANCHES:
+        ways.append(_of_projects(wanted, wanted.projects, {"projects"}, counts))
+    return ways
+
+
+def _of_projects(
+    wanted: RunFilter, projects: Sequence[str], covers: set[str], counts: Counts
+) -> Way:
+    own = "projects" in covers and wanted.visible_to is not None
+    states = wanted.status
+    # The index of private runs knows no state.
+    with_states = bool(states) and not own and len(states) * len(projects) <= MOST_BRANCHES
+    asked = states if with_states else ()
+    branches: list[Condition | None] = []
+    for project in projects:
+        of_it = _RUNS.project_id == project
+        branches += [and_(of_it, _RUNS.status == state.value) for state in asked] or [of_it]
+    number = sum(counts("project", project, asked) for project in projects)
+    if own:
+        branches.append(_private(wanted))
+        number += counts("private", wanted.visible_to or "", ())
+    return Way(number, branches, frozenset(covers | ({"status"} if with_states else set())))
+
+
+def _private(wanted: RunFilter) -> Condition:
+    return and_(_RUNS.project_id.is_(None), _RUNS.created_by == wanted.visible_to)
+
+
+def known_total(wanted: RunFilter, counts: Counts) -> int | None:
+    """Return how many runs *wanted* describes if counts alone can say so."""
+    asked = parts(wanted) - {"status"}
+    if not asked:
+        return counts("all", "", wanted.status)
+    if len(asked) > 1 or asked & {"name", "tag"}:
+        return None
+    (part,) = asked
+    if part != "projects":
+        return counts(_OWNERS[part], getattr(wanted, part), wanted.status)
+    own = counts("private", wanted.visible_to, wanted.status) if wanted.visible_to else 0
+    return own + sum(counts("project", key, wanted.status) for key in wanted.projects or ())
+
+
+def matches(run: Any, wanted: RunFilter) -> bool:
+    """Say whether a run, or a row of it, is one of those that *wanted* describes, but for tags."""
+    return (
+        (not wanted.status or run.status in wanted.status)
+        and all(getattr(wanted, name) in (None, getattr(run, name)) for name in _OWNERS)
+        and (not wanted.name or wanted.name.lower() in run.name.lower())
+        and _is_visible(run, wanted)
+    )
+
+
+def _is_visible(run: Any, wanted: RunFilter) -> bool:
+    if wanted.projects is None:
+        return True
+    if run.project_id is None:
+        return bool(run.created_by == wanted.visible_to)
+    return run.project_id in wanted.projects
