@@ -15,6 +15,7 @@ import requests
 
 from physicsrunner.server.limits import Limits
 from physicsrunner.server.serve import Place, ReadyServer, ready
+from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.services import Services
 from physicsrunner.wire import rest
 from physicsrunner.wire.frames import encode_frame
@@ -106,10 +107,16 @@ def zip_of(files: Mapping[str, bytes]) -> bytes:
 
 
 @contextmanager
-def rest_server(data: Path, *, limits: Limits | None = None) -> Iterator[RestServer]:
+def rest_server(
+    data: Path,
+    *,
+    limits: Limits | None = None,
+    options: ServerOptions | None = None,
+    port: int = 0,
+) -> Iterator[RestServer]:
     """Serve *data* while the block lasts."""
     listening = threading.Event()
-    place = Place(data, port=0)
+    place = Place(data, port=port, options=options or ServerOptions())
     with ready(place, on_listening=lambda _url: listening.set(), limits=limits) as running:
         thread = threading.Thread(target=running.run, name="server")
         thread.start()

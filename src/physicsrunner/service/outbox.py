@@ -223,12 +223,8 @@ class OutboxService:
             )
 
     def cursor(self, consumer: str) -> int:
-        """Return where a consumer of the whole log goes on; a new one begins with what comes."""
-        known = self._store.cursor(consumer)
-        if known is None:
-            known = self._store.last_event()
-            self._store.set_cursor(consumer, known, self._now())
-        return known
+        """Return where a consumer of the whole log goes on; a new one gets all that is kept."""
+        return self._store.cursor(consumer) or 0
 
     def log(self, after: int, limit: int) -> tuple[list[Event], int]:
         """Return all events behind *after*, and up to which id there are no others."""
