@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import signal
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ TLS_KEY = click.option(
 @PORT
 @TLS_CERT
 @TLS_KEY
+@click.option("--systemd-unit", is_flag=True, help="Print a systemd unit for this, and end.")
 def command(
     call: Invocation,
     data: Path | None,
@@ -57,6 +59,7 @@ def command(
     port: int | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    systemd_unit: bool,
 ) -> None:
     """
     Start the server alone; Ctrl-C or SIGTERM ends it.
@@ -64,14 +67,27 @@ def command(
     The first start makes a signing key and an admin token in the data folder and says where.
     """
     serve = serving()
-    log_to_stderr(debug=call.debug)
     place = place_of(call, data, listen, port, tls_cert, tls_key)
+    if systemd_unit:
+        _print_unit(place)
+        return
+    log_to_stderr(debug=call.debug)
     with (
         serve.ready(place, on_listening=lambda url: greet(call, url, place)) as server,
         stopped_by_signals(server.stop),
     ):
         server.run()
     call.screen.note("the server has ended")
+
+
+def _print_unit(place: Place) -> None:
+    from physicsrunner.agent.systemd import server_unit
+
+    options = ["--data", str(place.data), "--host", place.host, "--port", str(place.port)]
+    for name, path in (("cert", place.options.tls_cert), ("key", place.options.tls_key)):
+        if path is not None:
+            options += [f"--tls-{name}", str(path.absolute())]
+    click.echo(server_unit(options, getpass.getuser()), nl=False)
 
 
 def serving() -> ModuleType:
