@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +135,51 @@ def test_an_agent_on_which_runs_keep_failing_at_start_is_paused(fleet: Fleet) ->
     assert fleet.seen("here")["state"] == "active"
     fleet.let_go("late")
     fleet.check_all({"late": late})
+
+
+def test_systemd_hears_of_the_agent_and_main_py_does_not(fleet: Fleet) -> None:
+    """READY when it is at work, signs of life in time, STOPPING; its variables are its own."""
+    address = str(fleet.rope / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind(address)
+        line.settimeout(60)
+        variables = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "300000"}
+        agent = fleet.agent("here", "--slots", "1", **variables)
+        heard = [line.recv(1000)]
+        assert heard[0].startswith(b"READY=1\nSTATUS=here at http://")
+        run = fleet.submit("one")
+        pid = fleet.started("one")
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"NOTIFY_SOCKET" not in environment
+        assert b"WATCHDOG" not in environment
+        assert line.recv(1000).startswith(b"WATCHDOG=1\nSTATUS=")
+        fleet.let_go("one")
+        fleet.check_all({"one": run})
+        agent.kill(signal.SIGTERM)
+        assert agent.wait() == 0
+        line.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard.append(line.recv(1000))
+    assert heard[-1].startswith(b"STOPPING=1")
+
+
+def test_an_agent_that_holds_runs_is_removed_by_force_alone(fleet: Fleet) -> None:
+    """Its runs go where they asked to; what it carries out itself ends with it or runs on."""
+    fleet.agent("here", "--slots", "2")
+    run = fleet.submit("one", on_lost_contact="retry")
+    first = fleet.started("one")
+    fleet.wait(run, "running")
+    cli = fleet.processes.cli
+    refused = cli("agents", "remove", "here", server=fleet.server, check=False)
+    assert refused.returncode == 1
+    assert "still carries out 1 runs" in refused.stderr
+    assert lives(first)
+    cli("agents", "remove", "here", "--force", server=fleet.server)
+    assert fleet.agents["here"].wait() == 5
+    assert not lives(first)
+    fleet.agent("other", "--slots", "1")
+    fleet.started("one", times=2)
+    fleet.let_go("one")
+    fleet.check_all({"one": run})
+    assert fleet.attempts(run)[-1]["agent"] == "other"

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from physicsrunner.agent.acquire import POLL_S, Acquirer
+from physicsrunner.agent.acquire import BATCH, POLL_S, Acquirer
 from physicsrunner.agent.adopt import prepare, sweep, unfinished
 from physicsrunner.agent.attempts import REDELIVER_S, Attempts, CarryOut
 from physicsrunner.agent.contact import Contact, boot_clock
@@ -46,6 +46,7 @@ from physicsrunner.wire.codec import encode
 from physicsrunner.wire.messages import LeaseGrant, Report
 
 _CONTACT: Final = "contact.json"
+_REFUSED_S: Final = 10.0  # until the next question, after one that was refused
 _STOP_S: Final = 60.0  # for programs that others are given, when the server refuses us
 
 
@@ -215,11 +216,18 @@ class Agent:
         free, slots = self.attempts.room(self._machine)
         if slots <= 0 or free.cpu_cores <= 0.0:
             return False
-        grants = self._acquirer.acquire(free, slots, self.attempts.leases())
-        begun = [grant for grant in grants if self._begin(grant)]
+        try:
+            grants = self._acquirer.acquire(free, slots, self.attempts.leases())
+        except PhysicsRunnerError as error:
+            # Whether the server takes us no more, the heartbeat finds out.
+            self._log.error("asking for work: %s; again in %.0f s", error, _REFUSED_S)
+            self._rest_until = self._now() + _REFUSED_S
+            self._heartbeat.poke()
+            return False
+        begun = sum(self._begin(grant) for grant in grants)
         if begun:
             self._busy = self._now()
-        return bool(begun) and len(begun) == len(grants)
+        return begun == len(grants) == min(slots, BATCH)
 
     def _begin(self, grant: LeaseGrant) -> bool:
         """Carry out what was granted; say whether that was begun."""

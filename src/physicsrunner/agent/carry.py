@@ -11,6 +11,7 @@ from pathlib import Path
 
 from physicsrunner.agent.adopt import Work
 from physicsrunner.client.native import NativeUplink
+from physicsrunner.errors import ConfigError
 from physicsrunner.runner.attempt import carry_out
 from physicsrunner.runner.result import RunResult
 from physicsrunner.runner.station import Station
@@ -87,7 +88,11 @@ class Runner:
     def __call__(self, work: Work, control: Orders, grant: LeaseGrant | None) -> RunResult:
         """Carry out the attempt in *work*, or go on with it."""
         control.work = work
-        config = parse_config(work.config.read_text("utf-8"), str(work.config))
+        try:
+            text = work.config.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{work.config} cannot be read: {error}") from error
+        config = parse_config(text, str(work.config))
         return carry_out(
             config,
             uplink=self._uplink,

@@ -33,7 +33,8 @@ _ACTIONS: Final = ("list", "enroll", "drain", "resume", "remove")
 @make_command("agents")
 @click.argument("action", type=click.Choice(_ACTIONS), default="list")
 @click.argument("name", required=False)
-def command(call: Invocation, action: str, name: str | None) -> None:
+@click.option("--force", is_flag=True, help="With remove: also one that still holds runs.")
+def command(call: Invocation, action: str, name: str | None, force: bool) -> None:
     """
     List the agents; enroll, drain, resume or remove one.
 
@@ -52,7 +53,7 @@ def command(call: Invocation, action: str, name: str | None) -> None:
         elif action == "enroll":
             _enroll(call, client, name)
         else:
-            _change(call, client, action, name or "")
+            _change(call, client, action, name or "", force)
 
 
 def _list(call: Invocation, client: Client, name: str | None) -> None:
@@ -100,13 +101,13 @@ def _enroll(call: Invocation, client: Client, name: str | None) -> None:
     )
 
 
-def _change(call: Invocation, client: Client, action: str, name: str) -> None:
-    change = {
-        "drain": client.drain_agent,
-        "resume": client.resume_agent,
-        "remove": client.remove_agent,
-    }[action]
-    answer = change(name)
+def _change(call: Invocation, client: Client, action: str, name: str, force: bool) -> None:
+    if action == "remove":
+        answer = client.remove_agent(name, force=force)
+    elif action == "drain":
+        answer = client.drain_agent(name)
+    else:
+        answer = client.resume_agent(name)
     if call.as_json:
         call.screen.document(answer)
         return
