@@ -1,7 +1,8 @@
 """
 What runs are given: uploaded inputs, known by their content, and the copy of what was asked.
 
-Promises: an input is kept once, verified; an attempt's token gets those of its run alone. What was
+Promises: an input is kept once, verified, and read by those alone who may. An attempt's token gets
+those of its run. What was
 asked lies beside what comes of it, for people and other tools: from the first file on, for the runs
 of a batch. It is a copy of the record, and no run is refused for want of it.
 """
@@ -14,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from physicsrunner.core.permissions import Scope
 from physicsrunner.core.run import RunRecord
-from physicsrunner.errors import DigestMismatch, NotAllowed
+from physicsrunner.errors import DigestMismatch, NotAllowed, NotFound
 from physicsrunner.service import asked
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.store.base import Store
@@ -63,13 +65,35 @@ class Inputs:
         self._store.add_upload(key, size, by=identity.subject, now=self._now())
         return size
 
-    def path(self, identity: Identity, sha256: str) -> Path:
-        """Return an input's file, to read."""
+    def path(self, identity: Identity, sha256: str, run: str | None = None) -> Path:
+        """
+        Return an input's file, to read.
+
+        It can be read by those who may read all, by who has sent it, through a *run* that has it
+        and that the caller may read, and by the runners of such runs. To all others it is not
+        there: who knows a SHA-256 does not have the content.
+        """
         self._access.require(identity, "inputs:read")
         key = asked.sha256_of(sha256)
-        if identity.kind != "user" and not self._uses(identity, key):
-            raise NotAllowed("the token's run does not use this input")
+        if not self.may_read(identity, key):
+            self._through(identity, key, run)
         return self._blobs.path(key)
+
+    def may_read(self, identity: Identity, key: str) -> bool:
+        """Say whether the caller may read the input, not through a run that is named."""
+        if identity.kind != "user":
+            return self._uses(identity, key)
+        if identity.scope("inputs:read") is Scope.ANY:
+            return True
+        return self._store.sent_input(key, identity.subject)
+
+    def _through(self, identity: Identity, key: str, run: str | None) -> None:
+        if identity.kind != "user":
+            raise NotAllowed("the token's run does not use this input")
+        record = None if run is None else self._store.record(run)
+        seen = record is not None and self._access.may(identity, "runs:read", record)
+        if record is None or not seen or all(item["sha256"] != key for item in record.inputs):
+            raise NotFound(f"there is no input {key}")
 
     def _uses(self, identity: Identity, key: str) -> bool:
         runs = [identity.run or ""]

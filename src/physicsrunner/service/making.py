@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from physicsrunner.core.paths import check_path
+from physicsrunner.core.permissions import Scope
 from physicsrunner.core.run import InputFile, NewRun, RunRecord
 from physicsrunner.errors import NotAllowed, NotFound
 from physicsrunner.service import asked
@@ -137,7 +138,9 @@ class Batch:
     def _model(self, model: str, version: str | None) -> ModelRow:
         found = self._models.get((model, version))
         if found is None:
-            found = self._models[model, version] = self._maker.models.row(model, version)
+            found = self._models[model, version] = self._maker.models.usable(
+                self._identity, model, version
+            )
         return found
 
     def _read(self, request: NewRun) -> Asked:
@@ -158,13 +161,19 @@ class Batch:
         size = self._inputs.get(key)
         if size is None:
             size = self._maker.store.upload(key)
-            if size is None:
+            if size is None or not self._sent(key):
                 raise NotFound(
                     f"input {item.path!r} is not on the server: PUT /api/v1/uploads/{item.sha256} "
                     "first"
                 )
             self._inputs[key] = size
         return asdict(replace(item, path=check_path(item.path), size=size, sha256=key))
+
+    def _sent(self, key: str) -> bool:
+        """Say whether who asks may read that input: a run would show it to its main.py."""
+        if self._identity.scope("inputs:read") is Scope.ANY:
+            return True
+        return self._maker.store.sent_input(key, self._identity.subject)
 
 
 #: What a retry asks for as the run did that it repeats.

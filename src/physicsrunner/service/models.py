@@ -102,9 +102,8 @@ class ModelService:
     def list(self, identity: Identity) -> Versions:
         """Return the newest version of every model that the caller may read, the latest first."""
         self._access.require(identity, "models:read")
-        if identity.kind != "user":
-            raise NotAllowed("a machine's token shows no models")
-        return [_version(row) for row in self._store.models() if self._may_read(identity, row)]
+        shown = self._may_read if identity.kind == "user" else self._uses
+        return [_version(row) for row in self._store.models() if shown(identity, row)]
 
     def usable(self, identity: Identity, model_id: str, version: str | None = None) -> ModelRow:
         """Return what the store has of a version that the caller may read; raise `NotFound`."""

@@ -6,7 +6,7 @@ import re
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from physicsrunner.errors import DigestMismatch, InvalidRequest
 from physicsrunner.server.auth import Allowed
@@ -51,12 +51,21 @@ async def put(request: Request, sha256: str, who: Creator, parts: Shared) -> Res
             return answer({"sha256": sha256, "size": body.size})
 
 
-async def get(request: Request, sha256: str, who: Reader, parts: Shared) -> Response:
-    """Fetch an input (GET), or ask whether it is there (HEAD). Ranges work."""
+async def get(
+    request: Request,
+    sha256: str,
+    who: Reader,
+    parts: Shared,
+    run: Annotated[str | None, Query(description="A run that uses it")] = None,
+) -> Response:
+    """Fetch an input (GET), or ask whether it is there (HEAD). Ranges work.
+
+    Who has not sent it names a run that uses it.
+    """
     _checked(sha256)
 
     def find() -> Response:
-        path = parts.services.runs.input_path(who, sha256)
+        path = parts.services.runs.input_path(who, sha256, run)
         return file_response(request, path, name=sha256, sha256=sha256)
 
     return await to_thread.run_sync(find)

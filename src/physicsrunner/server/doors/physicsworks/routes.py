@@ -21,7 +21,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from physicsrunner.core.run import InputFile
-from physicsrunner.errors import InvalidRequest, NotFound, TokenExpired, TooLarge
+from physicsrunner.errors import InvalidRequest, NotAllowed, NotFound, TokenExpired, TooLarge
 from physicsrunner.server.auth import Permission, authenticated, origin_of
 from physicsrunner.server.bodies import answer, stored
 from physicsrunner.server.doors.physicsworks.files import DoorFiles
@@ -70,8 +70,11 @@ async def _caller(access: AccessService, request: Request) -> Identity:
     token, origin = request.headers.get(AUTH_HEADER), origin_of(request)
     try:
         return await authenticated(access, token, origin)
-    except TokenExpired:
-        fresh = await to_thread.run_sync(access.exchange, token or "")
+    except TokenExpired as expired:
+        try:
+            fresh = await to_thread.run_sync(access.exchange, token or "")
+        except NotAllowed:
+            raise expired from None  # a person's
         return await authenticated(access, fresh, origin)
 
 
