@@ -1,0 +1,299 @@
+"""The plain WebSocket ``/ws``, with real clients against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websocket
+import websockets
+
+from physicsrunner.server import rooms, ws
+from physicsrunner.wire import live, rest
+from physicsrunner.wire.live import Event
+from tests.contract.rest_server import RestServer, rest_server
+from tests.support.processes import Processes
+from tests.support.wait import wait_until
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RestServer]:
+    """A server of each test's own."""
+    with rest_server(tmp_path / "data") as running:
+        yield running
+
+
+class Line:
+    """One connection; reads in a thread, and keeps what came."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.code: int | None = None
+        self.socket = websocket.create_connection(url.replace("http", "ws") + "/ws", timeout=20)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        if token is not None:
+            self.send(type="auth", token=token)
+
+    def _read(self) -> None:
+        with contextlib.suppress(websocket.WebSocketException, OSError):
+            while True:
+                kind, data = self.socket.recv_data()
+                if kind == websocket.ABNF.OPCODE_CLOSE:
+                    self.code = int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005
+                    return
+                if kind == websocket.ABNF.OPCODE_TEXT:
+                    self.messages.append(json.loads(data))
+
+    def send(self, **message: Any) -> None:
+        self.socket.send(json.dumps(message))
+
+    def wait(self, kind: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait for messages of one type; return them."""
+        wait_until(lambda: len(self.of(kind)) >= count, on_timeout=lambda: self.messages)
+        return self.of(kind)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.messages if message["type"] == kind]
+
+    def events(self) -> list[dict[str, Any]]:
+        return [message for message in self.messages if "/" in message["type"]]
+
+    def ended(self) -> int | None:
+        """Wait for the end; return the code of the close."""
+        wait_until(lambda: not self._reader.is_alive(), on_timeout=lambda: self.messages)
+        return self.code
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.sock.shutdown(socket.SHUT_RDWR)
+        self._reader.join(10)
+        self.socket.close()
+
+
+@contextmanager
+def line(url: str, token: str | None) -> Iterator[Line]:
+    """A connection for the block."""
+    found = Line(url, token)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_a_listener_hears_what_was_and_what_comes(server: RestServer) -> None:
+    """auth, subscribe after an event, ping, unsubscribe: the same envelopes as over REST."""
+    run, _ = server.claim()
+    server.report(run, state="running")
+    with line(server.url, server.admin) as mine:
+        assert mine.wait("ready")[0]["subject"] == "admin"
+        mine.send(type="ping")
+        mine.wait("pong")
+        mine.send(type="subscribe", room=live.run_room(run), after=0)
+        mine.wait("subscribed")
+        server.report(run, progress=42.0, label="half")
+        mine.wait(live.PROGRESS)
+        server.report(run, state="failed", exit_code=1)
+        mine.wait(live.FAILED)
+        logged = server.value("GET", f"{rest.simulation(run)}/events")["data"]
+        assert [event for event in mine.events() if event["id"] is not None] == logged
+        mine.send(type="unsubscribe", room=live.run_room(run))
+        mine.wait("unsubscribed")
+
+
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        ('{"type": "auth", "token": "nonsense"}', ws.NOT_AUTHENTICATED),
+        ('{"type": "auth"}', ws.NOT_AUTHENTICATED),
+        ('{"type": "subscribe", "room": "all"}', ws.NOT_AUTHENTICATED),
+        ("no json", ws.NOT_AUTHENTICATED),
+        ("[]", ws.NOT_AUTHENTICATED),
+        ('"' + "x" * 70_000 + '"', ws.TOO_BIG),
+    ],
+)
+def test_nobody_is_let_in_without_a_good_token(
+    server: RestServer, first: str, code: int
+) -> None:
+    """The first message is a good token or the last one; the code says why."""
+    with line(server.url, None) as mine:
+        mine.socket.send(first)
+        assert mine.ended() == code
+
+
+def test_who_says_nothing_is_sent_away(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection without auth does not stay."""
+    monkeypatch.setattr(ws, "AUTH_S", 0.2)
+    with line(server.url, None) as mine:
+        assert mine.ended() == ws.NO_AUTH_IN_TIME
+
+
+def test_wrong_messages_are_answered_until_there_are_too_many(server: RestServer) -> None:
+    """Each is told what is wrong; rooms that may not be entered are refused; at last it ends."""
+    with line(server.url, server.admin) as mine:
+        mine.wait("ready")
+        mine.send(type="subscribe", room="run:4711")
+        assert mine.wait("error")[0]["error"]["code"] == "not_found"
+        mine.send(type="subscribe", room="all", after=-1)
+        assert mine.wait("error", 2)[1]["error"]["code"] == "invalid_request"
+        with contextlib.suppress(OSError, websocket.WebSocketException):
+            for _ in range(ws.MAX_ERRORS + 1):
+                mine.socket.send("nothing")
+        assert mine.ended() == ws.BAD_MESSAGES
+
+
+def test_too_many_connections_are_told_to_come_later(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of connections is bounded; one that ends makes room."""
+    monkeypatch.setattr(ws, "MAX_CONNECTIONS", 1)
+    with line(server.url, server.admin) as first:
+        first.wait("ready")
+        with line(server.url, server.admin) as second:
+            assert second.ended() == ws.TRY_LATER
+
+    def let_in() -> bool:
+        with line(server.url, server.admin) as third:
+            wait_until(lambda: third.of("ready") or third.code)
+            return bool(third.of("ready"))
+
+    wait_until(let_in)
+
+
+def test_a_revoked_token_hears_no_more(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection ends when its token is revoked, not when it is used again."""
+    monkeypatch.setattr(rooms, "LOOK_S", 0.1)
+    access = server.services.access
+    token = access.agent_token("node-7")
+    with line(server.url, token) as agent, line(server.url, server.admin) as admin:
+        agent.send(type="subscribe", room="agent:node-7")
+        agent.wait("subscribed")
+        access.revoke_agent("node-7")
+        assert agent.ended() == ws.NOT_AUTHENTICATED
+        admin.send(type="ping")
+        admin.wait("pong")
+
+
+def test_who_does_not_read_is_sent_away_and_the_others_hear(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow one loses its connection; a quick one gets everything meanwhile."""
+    monkeypatch.setattr(rooms, "MAX_WAITING", 100)
+    run, _ = server.claim()
+    address = server.url.replace("http", "ws") + "/ws"
+    slow = websocket.create_connection(
+        address, timeout=10, sockopt=((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),)
+    )
+    slow.send(json.dumps({"type": "auth", "token": server.admin}))
+    slow.send(json.dumps({"type": "subscribe", "room": live.run_room(run)}))
+    assert json.loads(slow.recv())["type"] == "ready"
+    assert json.loads(slow.recv())["type"] == "subscribed"
+    with line(server.url, server.admin) as good:
+        good.send(type="subscribe", room=live.run_room(run))
+        good.wait("subscribed")
+        count = 0
+
+        def dropped() -> bool:
+            nonlocal count
+            data = {"path": "logs/main.log", "offset": 10**9 * count, "text": "x" * 50_000}
+            server.services.feed.publish([Event(live.LOG, run, 1, None, 0.0, data)] * 10)
+            count += 10
+            wait_until(lambda: len(good.of(live.LOG)) == count, timeout=20)
+            found = server.call("GET", "/metrics", token=None).text
+            return "physicsrunner_viewers_dropped_total 1.0" in found
+
+        wait_until(dropped, timeout=60)
+    slow.close()
+
+
+def test_a_listener_goes_on_where_it_was_over_a_restart_of_the_server(
+    processes: Processes,
+) -> None:
+    """The server is killed -9 and restarted: with ``after`` every event comes once, in order."""
+    server = processes.server()
+    seen: list[int] = []
+
+    def happen() -> None:
+        claim = {"name": "r", "claim": {"agent": "here"}}
+        import requests
+
+        answer = requests.post(
+            server.url + rest.SIMULATIONS,
+            json=claim,
+            headers={"Authorization": f"Bearer {server.token}"},
+            timeout=30,
+        )
+        assert answer.ok, answer.text
+
+    for number in range(3):
+        with line(server.url, server.token) as mine:
+            mine.send(type="subscribe", room="all", after=seen[-1] if seen else 0)
+            mine.wait("subscribed")
+            before = len(mine.events())
+            for _ in range(5):
+                happen()
+            wait_until(lambda mine=mine, before=before: len(mine.events()) >= before + 15)
+            server.kill(15 if number == 1 else 9)
+            code = mine.ended()
+            assert code == (ws.RESTARTING if number == 1 else None)
+            seen += [event["id"] for event in mine.events()]
+        wait_until(lambda: not server.alive)
+        server.restart()
+        happen()
+    with line(server.url, server.token) as mine:
+        mine.send(type="subscribe", room="all", after=seen[-1])
+        mine.wait("subscribed")
+        seen += [event["id"] for event in mine.events()]
+    assert seen == list(range(1, len(seen) + 1))
+
+
+def test_five_hundred_listeners_hear_everything(server: RestServer) -> None:
+    """500 at once: each hears each event once and in order."""
+    run, _ = server.claim()
+    many, events = 500, 20
+
+    async def listen(ready: asyncio.Semaphore, go: asyncio.Event) -> list[int]:
+        address = server.url.replace("http", "ws") + "/ws"
+        async with ready:
+            connection = await websockets.connect(address, open_timeout=60, ping_interval=None)
+            await connection.send(json.dumps({"type": "auth", "token": server.admin}))
+            await connection.send(json.dumps({"type": "subscribe", "room": live.run_room(run)}))
+            for expected in ("ready", "subscribed"):
+                assert json.loads(await connection.recv())["type"] == expected
+        here.append(connection)
+        await go.wait()
+        found = []
+        while len(found) < events:
+            message = json.loads(await connection.recv())
+            if message["type"] == live.PROGRESS:
+                found.append(message["data"]["n"])
+        await connection.close()
+        return found
+
+    here: list[Any] = []
+
+    async def all_of_them() -> list[list[int]]:
+        ready, go = asyncio.Semaphore(20), asyncio.Event()
+        tasks = [asyncio.create_task(listen(ready, go)) for _ in range(many)]
+        while len(here) < many:
+            await asyncio.sleep(0.05)
+        for number in range(events):
+            event = Event(live.PROGRESS, run, 1, None, 0.0, {"n": number})
+            await asyncio.to_thread(server.services.feed.publish, [event])
+        go.set()
+        return await asyncio.wait_for(asyncio.gather(*tasks), 120)
+
+    heard = asyncio.run(all_of_them())
+    assert heard == [list(range(events))] * many
