@@ -25,7 +25,6 @@ OPEN = {
     "/docs/{name}",
     "/openapi.json",
     "/metrics",
-    "/api/v1/login",
 }
 PROBLEM = {"type", "title", "status", "detail", "code", "retryable", "what_to_do"}
 SMALL = Limits(json=2000, bundle=10_000, upload=10_000, frame=100_000)
