@@ -54,6 +54,7 @@ class House:
     folder: Path
     admin: Identity
     told: list[Event] = field(default_factory=list)
+    agents: dict[str, Identity] = field(default_factory=dict)  #: identities that a test keeps
 
     def user(self, name: str, role: str = "user") -> Identity:
         token = self.services.access.user_token(name, role)

@@ -254,8 +254,9 @@ class LeaseService:
 
         def decide(run: RunSummary) -> Change | None:
             check_holder(run, run.attempt, request.agent)
-            fields = {"deadline": self._terms.deadline(now), "token_issued": now}
-            return Change(run={**fields, "unreachable": False})
+            kept = kept_change(run, now, self._terms)
+            # The answer may be lost again: it is confirmed when it is heard of.
+            return replace(kept, run={**kept.run, "confirmed": False, "token_issued": now})
 
         answers = self._store.change([(run.id, decide) for run in lost]) if lost else []
         return [run for run in answers if isinstance(run, RunSummary)]
