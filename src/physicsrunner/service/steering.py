@@ -196,7 +196,8 @@ def _field(
     run: RunSummary, name: str, value: bool, kind: str, now: float, identity: Identity
 ) -> Change:
     fields: dict[str, Any] = {name: value}
-    event = facts.event(replace(run, **fields), kind, now, requested_by=identity.subject)
+    asked = replace(run, **fields)
+    event = facts.event(asked, kind, now, agent=run.agent, requested_by=identity.subject)
     return Change({**fields, "updated_at": now}, events=[event])
 
 
