@@ -31,7 +31,7 @@ from physicsrunner.service.access import ADMIN_FILE
 from physicsrunner.service.secrets import ENCRYPTION_FILE, KEY_FILE
 from physicsrunner.store.database import Database
 from physicsrunner.store.dump import count, dump, load
-from physicsrunner.store.migrate import upgrade
+from physicsrunner.store.migrate import HEAD, upgrade
 
 FORMAT: Final = 1
 DATABASE: Final = "physicsrunner.db"
@@ -109,6 +109,35 @@ def restore(source: Path, data: Path, *, database: str | None) -> Backup:
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     return known
+
+
+def save_before_upgrade(file: Path) -> Path | None:
+    """
+    Copy a SQLite database whose tables are older than ours; return the copy, None without need.
+
+    It lies beside the database and is made once for each release of the tables.
+    """
+    if not file.is_file():
+        return None
+    with closing(sqlite3.connect(file)) as here:
+        try:
+            found = here.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.Error:
+            return None  # no table of ours, or no database: opening it says what is wrong
+        if found is None or found[0] >= HEAD:
+            return None
+        copy = file.with_name(f"{file.name}.{found[0]}")
+        if copy.exists():
+            return copy
+        part = file.with_name(f".{copy.name}.part")
+        with _no_room(copy):
+            part.unlink(missing_ok=True)
+            part.touch(mode=0o600)
+            with closing(sqlite3.connect(part)) as there:
+                here.backup(there)
+            _flush()
+            part.rename(copy)
+    return copy
 
 
 def _into_folder(data: Path, target: Path, database: str | None, now: float) -> Backup:

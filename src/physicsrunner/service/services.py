@@ -12,6 +12,7 @@ their way; emptied at start).
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from physicsrunner.core.lease import LeaseTerms
 from physicsrunner.service.access import ADMIN_FILE, AccessService
 from physicsrunner.service.accounts import AccountService
 from physicsrunner.service.audit import AuditService
+from physicsrunner.service.backup import DATABASE, save_before_upgrade
 from physicsrunner.service.events import EventService
 from physicsrunner.service.feed import Feed
 from physicsrunner.service.files import FileService
@@ -45,7 +47,7 @@ from physicsrunner.store.memory import MemoryStore
 from physicsrunner.store.spool import Spool
 from physicsrunner.store.sql import SqlStore
 
-DATABASE: Final = "physicsrunner.db"
+_LOG = logging.getLogger(__name__)
 ADMIN: Final = "admin"
 
 
@@ -91,6 +93,10 @@ def open_store(data: Path, url: str | None) -> Store:
     """Return the store of *url*; None: SQLite in the data folder; ``memory:`` keeps nothing."""
     if url == "memory:":
         return MemoryStore()
+    if url is None:
+        saved = save_before_upgrade(data / DATABASE)
+        if saved is not None:
+            _LOG.info("the tables are brought up to date; the database as it was: %s", saved)
     return SqlStore(url or f"sqlite:///{data / DATABASE}")
 
 
