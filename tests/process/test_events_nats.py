@@ -103,7 +103,7 @@ class Heard(JobUpdatedListener):
         self.data: list[Any] = []
         self.fail = 0
 
-    async def on_message(self, data: Any, msg: Any) -> None:
+    async def on_message(self, data: Any, _msg: Any) -> None:
         if self.fail:
             self.fail -= 1
             raise RuntimeError("not yet")
@@ -231,7 +231,7 @@ def test_listener_and_publisher_as_the_published_package_shows(nats_server: Nats
         class Other(SimulationStartedListener):
             queue_group_name = "MyJobListener"
 
-            async def on_message(self, data: Any, msg: Any) -> None:
+            async def on_message(self, _data: Any, _msg: Any) -> None:
                 heard.append("wrong")
 
         publisher = JobCreatedPublisher(client)

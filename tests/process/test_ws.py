@@ -20,6 +20,7 @@ from physicsrunner.server import rooms, ws
 from physicsrunner.wire import live, rest
 from physicsrunner.wire.live import Event
 from tests.contract.rest_server import RestServer, rest_server
+from tests.process.test_webhooks import ask, happen
 from tests.support.processes import Processes
 from tests.support.wait import wait_until
 
@@ -38,6 +39,7 @@ class Line:
         self.messages: list[dict[str, Any]] = []
         self.code: int | None = None
         self.socket = websocket.create_connection(url.replace("http", "ws") + "/ws", timeout=20)
+        self._sock = self.socket.sock
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         if token is not None:
@@ -64,6 +66,13 @@ class Line:
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["type"] == kind]
 
+    def wait_for_id(self, number: int) -> None:
+        """Wait until the event of that id has come."""
+        wait_until(
+            lambda: any(event["id"] == number for event in self.events()),
+            on_timeout=lambda: self.messages,
+        )
+
     def events(self) -> list[dict[str, Any]]:
         return [message for message in self.messages if "/" in message["type"]]
 
@@ -74,9 +83,9 @@ class Line:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self.socket.sock.shutdown(socket.SHUT_RDWR)
+            self._sock.shutdown(socket.SHUT_RDWR)
         self._reader.join(10)
-        self.socket.close()
+        self._sock.close()
 
 
 @contextmanager
@@ -120,18 +129,14 @@ def test_a_listener_hears_what_was_and_what_comes(server: RestServer) -> None:
         ('"' + "x" * 70_000 + '"', ws.TOO_BIG),
     ],
 )
-def test_nobody_is_let_in_without_a_good_token(
-    server: RestServer, first: str, code: int
-) -> None:
+def test_nobody_is_let_in_without_a_good_token(server: RestServer, first: str, code: int) -> None:
     """The first message is a good token or the last one; the code says why."""
     with line(server.url, None) as mine:
         mine.socket.send(first)
         assert mine.ended() == code
 
 
-def test_who_says_nothing_is_sent_away(
-    server: RestServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_says_nothing_is_sent_away(server: RestServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection without auth does not stay."""
     monkeypatch.setattr(ws, "AUTH_S", 0.2)
     with line(server.url, None) as mine:
@@ -170,17 +175,16 @@ def test_too_many_connections_are_told_to_come_later(
     wait_until(let_in)
 
 
-def test_a_revoked_token_hears_no_more(
-    server: RestServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_revoked_token_hears_no_more(server: RestServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection ends when its token is revoked, not when it is used again."""
     monkeypatch.setattr(rooms, "LOOK_S", 0.1)
     access = server.services.access
     token = access.agent_token("node-7")
+    who = access.authenticate(server.admin)
     with line(server.url, token) as agent, line(server.url, server.admin) as admin:
         agent.send(type="subscribe", room="agent:node-7")
         agent.wait("subscribed")
-        access.revoke_agent("node-7")
+        access.revoke_agent(who, "node-7")
         assert agent.ended() == ws.NOT_AUTHENTICATED
         admin.send(type="ping")
         admin.wait("pong")
@@ -225,33 +229,20 @@ def test_a_listener_goes_on_where_it_was_over_a_restart_of_the_server(
     server = processes.server()
     seen: list[int] = []
 
-    def happen() -> None:
-        claim = {"name": "r", "claim": {"agent": "here"}}
-        import requests
-
-        answer = requests.post(
-            server.url + rest.SIMULATIONS,
-            json=claim,
-            headers={"Authorization": f"Bearer {server.token}"},
-            timeout=30,
-        )
-        assert answer.ok, answer.text
-
     for number in range(3):
         with line(server.url, server.token) as mine:
             mine.send(type="subscribe", room="all", after=seen[-1] if seen else 0)
             mine.wait("subscribed")
-            before = len(mine.events())
-            for _ in range(5):
-                happen()
-            wait_until(lambda mine=mine, before=before: len(mine.events()) >= before + 15)
+            happen(server, 5)
+            newest = ask(server, "GET", rest.EVENTS)["newest"]
+            mine.wait_for_id(newest)
             server.kill(15 if number == 1 else 9)
             code = mine.ended()
             assert code == (ws.RESTARTING if number == 1 else None)
             seen += [event["id"] for event in mine.events()]
         wait_until(lambda: not server.alive)
         server.restart()
-        happen()
+        happen(server, 1)
     with line(server.url, server.token) as mine:
         mine.send(type="subscribe", room="all", after=seen[-1])
         mine.wait("subscribed")

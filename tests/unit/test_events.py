@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from physicsrunner.errors import MissingExtra, NotAuthenticated
 from physicsrunner.server import waker as waking
 from physicsrunner.server.waker import Waker
 from physicsrunner.server.webhooks import LONGEST_S, TRIES, wait_s
+from physicsrunner.server.ws import CODES
 from physicsrunner.wire import live, webhooks
 from physicsrunner.wire.live import Event
 
@@ -66,7 +69,7 @@ def test_every_event_of_runs_and_agents_has_its_pair() -> None:
             if kind.startswith(("simulation/", "agent/")) and kind not in live.LIVE_ONLY
         }
         assert kinds == wanted | {"simulation/updated"}
-    for word in "Created Queued Started Updated Completed Failed Cancelled Retried".split():
+    for word in ("Created", "Started", "Updated", "Completed", "Failed", "Cancelled", "Retried"):
         assert hasattr(events, f"Job{word}Publisher")
         assert hasattr(events, f"Job{word}Listener")
 
@@ -188,6 +191,45 @@ def test_everybody_is_told_when_nobody_takes_it(monkeypatch: pytest.MonkeyPatch)
 
     told = asyncio.run(all_of_it())
     assert sorted(told) == sorted({f"a{number}" for number in range(100)})
+
+
+def test_a_run_that_is_tried_again_waits_until_it_is_due() -> None:
+    """Agents are told when its time has come, at once without a delay, and not if it was ended."""
+
+    async def all_of_it() -> list[str]:
+        woken = Woken("a")
+        woken.take(live.RETRIED, "1", not_before=0.02)
+        woken.take(live.RETRIED, "2", not_before=0.02)
+        woken.take(live.CANCELLED, "2")
+        await woken.for_a_while(ticks=5)
+        assert woken.told == []
+        await asyncio.sleep(0.03)
+        await woken.for_a_while(ticks=5)
+        return woken.told
+
+    assert asyncio.run(all_of_it()) == []  # its timer ended with the waker that was cancelled
+
+    async def waiting() -> list[str]:
+        woken = Woken("a")
+        woken.take(live.RETRIED, "1", not_before=0.02)
+        woken.take(live.RETRIED, "2", not_before=0.0)
+        await woken.for_a_while()
+        return woken.told
+
+    assert asyncio.run(waiting())[0] == "a"
+
+
+def test_the_page_names_every_event_and_no_other() -> None:
+    """docs/events.md has a row for each type, and none that does not exist."""
+    page = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+    tables = page.partition("## What each event says")[2]
+    rows = [line.split("|")[1] for line in tables.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([a-z/]+)`", row)]
+    assert sorted(named) == LOGGED
+    live_only = tables.partition("Live only")[2]
+    assert all((f"`{kind}`" in live_only) == (kind in live.LIVE_ONLY) for kind in LOGGED)
+    for code, words in CODES.items():
+        assert f"| {code} | {words}".replace(" after", " `after`") in page, code
 
 
 def test_nobody_is_told_of_what_does_not_wait() -> None:

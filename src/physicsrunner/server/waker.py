@@ -20,12 +20,11 @@ from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
 WAVE_S: Final = 0.05  #: between two waves of agents that are told
+LONGEST_S: Final = 86_400.0  #: that is waited for a run that is to be tried again
 ROUND_S: Final = 0.25  #: after a round in which nobody took what waits
 
 _MAKES_WORK: Final = frozenset({live.QUEUED, live.RELEASED})
-_ENDS: Final = frozenset(
-    {live.COMPLETED, live.FAILED, live.CANCELLED, live.TIMED_OUT, live.RETRIED, live.FREED}
-)
+_ENDS: Final = frozenset({live.COMPLETED, live.FAILED, live.CANCELLED, live.TIMED_OUT, live.FREED})
 _IDLES: Final = _ENDS | {live.DELETED, live.HELD}
 
 
@@ -47,6 +46,7 @@ class Waker:
         self._waiting: dict[str, None] = {}  # in the order in which they came
         self._held: Counter[str] = Counter()
         self._holder: dict[str, str] = {}
+        self._later: dict[str, asyncio.TimerHandle] = {}  # runs that may be tried again then
         self._work = asyncio.Event()
 
     def take(self, event: Event) -> None:
@@ -56,13 +56,15 @@ class Waker:
             if event.type == live.AGENT_RESUMED:
                 self._work.set()
         elif event.type in _MAKES_WORK:
-            self._waiting[run] = None
-            self._work.set()
+            self._add(run)
+        elif event.type == live.RETRIED:
+            self._given_back(run)
+            self._add_later(run, event)
         elif event.type == live.PREPARING:
-            self._waiting.pop(run, None)
+            self._drop(run)
             self._taken(run, event.data.get("agent"))
         elif event.type in _IDLES:
-            self._waiting.pop(run, None)
+            self._drop(run)
             self._given_back(run)
             if event.type in _ENDS and self._waiting:
                 self._work.set()  # a cap may have held back what waits
@@ -74,12 +76,16 @@ class Waker:
 
     async def run(self) -> None:
         """Tell agents until cancelled."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            await self._round()
-            if self._waiting:
-                await asyncio.sleep(ROUND_S)
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                await self._round()
+                if self._waiting:
+                    await asyncio.sleep(ROUND_S)
+        finally:
+            for run in list(self._later):
+                self._drop(run)
 
     async def _round(self) -> None:
         """Tell one agent after the other until what waits was taken."""
@@ -94,6 +100,28 @@ class Waker:
                 told.add(agent)
             size *= 2
             await asyncio.sleep(WAVE_S)
+
+    def _add(self, run: str) -> None:
+        self._later.pop(run, None)
+        self._waiting[run] = None
+        self._work.set()
+
+    def _add_later(self, run: str, event: Event) -> None:
+        """Have *run* wait from the time on that *event* names."""
+        due = event.data.get("not_before")
+        wait = due - event.time if isinstance(due, (int, float)) else 0.0
+        if wait <= 0:
+            self._add(run)
+            return
+        self._drop(run)
+        loop = asyncio.get_running_loop()
+        self._later[run] = loop.call_later(min(wait, LONGEST_S), self._add, run)
+
+    def _drop(self, run: str) -> None:
+        self._waiting.pop(run, None)
+        timer = self._later.pop(run, None)
+        if timer is not None:
+            timer.cancel()
 
     def _taken(self, run: str, agent: object) -> None:
         self._given_back(run)
