@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from physicsrunner.wire import rest
-from tests.support.agents import Fleet, lives
+from tests.support.agents import AT_ONCE, Fleet, lives
 from tests.support.processes import Processes
 from tests.support.wait import wait_until
 
@@ -20,10 +20,18 @@ def fleet(processes: Processes) -> Fleet:
     return Fleet(processes, lease_s=LEASE_S, grace_s=GRACE_S)
 
 
+def submit_each(fleet: Fleet, *policies: str) -> dict[str, str]:
+    """Queue a run of each policy, by its name."""
+    return {
+        policy: fleet.submit(policy, on_lost_contact=policy, retry_policy=AT_ONCE)
+        for policy in policies
+    }
+
+
 def test_who_slept_too_long_is_fenced_off(fleet: Fleet) -> None:
     """The run is given to another; the sleeper stops its program, reports nothing more and still
     delivers its files; the record is the second's."""
-    run = fleet.submit("one", on_lost_contact="retry")
+    run = fleet.submit("one", on_lost_contact="retry", retry_policy=AT_ONCE)
     sleeper = fleet.agent("sleeper", "--slots", "1")
     first = fleet.started("one")
     fleet.wait(run, "running")
@@ -56,7 +64,9 @@ def test_a_server_that_is_away_for_a_while_changes_nothing(processes: Processes)
     """Shorter than the grace time: the same attempt, the same program, whole files."""
     fleet = Fleet(processes, lease_s=LEASE_S, grace_s=300)
     policies = ("wait", "retry", "fail")
-    runs = {name: fleet.submit(name, on_lost_contact=name) for name in policies}
+    runs = {
+        name: fleet.submit(name, on_lost_contact=name, retry_policy=AT_ONCE) for name in policies
+    }
     agent = fleet.agent("here", "--slots", "3", "--cores", "3")
     pids = {name: fleet.started(name) for name in policies}
     for run in runs.values():
@@ -76,7 +86,9 @@ def test_a_server_that_is_away_for_long_finds_what_each_run_asked_for(fleet: Fle
     """wait: it goes on for ever; retry and fail: the agent stops them itself, and the server
     then does what the run asked for."""
     policies = ("wait", "retry", "fail")
-    runs = {name: fleet.submit(name, on_lost_contact=name) for name in policies}
+    runs = {
+        name: fleet.submit(name, on_lost_contact=name, retry_policy=AT_ONCE) for name in policies
+    }
     agent = fleet.agent("here", "--slots", "3", "--cores", "3")
     pids = {name: fleet.started(name) for name in policies}
     for run in runs.values():

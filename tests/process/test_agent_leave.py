@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from physicsrunner.wire import rest
-from tests.support.agents import Fleet, lives
+from tests.support.agents import AT_ONCE, Fleet, lives
 from tests.support.processes import Processes
 from tests.support.wait import wait_until
 
@@ -167,7 +167,7 @@ def test_systemd_hears_of_the_agent_and_main_py_does_not(fleet: Fleet) -> None:
 def test_an_agent_that_holds_runs_is_removed_by_force_alone(fleet: Fleet) -> None:
     """Its runs go where they asked to; what it carries out itself ends with it or runs on."""
     fleet.agent("here", "--slots", "2")
-    run = fleet.submit("one", on_lost_contact="retry")
+    run = fleet.submit("one", on_lost_contact="retry", retry_policy=AT_ONCE)
     first = fleet.started("one")
     fleet.wait(run, "running")
     cli = fleet.processes.cli

@@ -46,6 +46,9 @@ print("done", flush=True)
 sys.exit(int(os.environ.get("CODE", "0")))
 """
 
+#: Another try waits for nothing.
+AT_ONCE = {"retry_delay_seconds": 0}
+
 
 class Fleet:
     """One server, its agents, and what they carry out."""

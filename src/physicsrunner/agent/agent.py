@@ -252,7 +252,7 @@ class Agent:
 
     def _give_up(self, error: PhysicsRunnerError) -> None:
         """Stop what others will be given, and say that it is over with this server."""
-        self.attempts.contact_lost()
+        self.attempts.contact_lost("the server takes this agent no more")
         until = self._now() + _STOP_S
         while self.attempts.stopping() and self._now() < until:
             self._woken.clear()

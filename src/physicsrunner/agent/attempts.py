@@ -243,11 +243,11 @@ class Attempts:
             for command in answer.commands:
                 self.command(answer.run, answer.attempt, command)
 
-    def contact_lost(self) -> None:
-        """Nobody answered for so long that others are given the runs that ask for it."""
+    def contact_lost(self, why: str = "no contact beyond the grace time") -> None:
+        """Stop what others are given: nobody answered for so long, or the server refuses us."""
         for held in list(self._held.values()):
             if held.terms.stop_when_lost and not held.lost:
-                self._lost(held, "no contact with the server beyond the grace time")
+                self._lost(held, why)
 
     def contact_back(self) -> None:
         """The server answers again: what waits may go at once."""
