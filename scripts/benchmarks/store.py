@@ -67,7 +67,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"{kind}: a batch of {BATCH:,} runs in one call{figures.batch_s:>14.2f} s")
         print(f"{kind}: one caller, acquire + complete{figures.one:>14.0f} runs/s")
         print(f"{kind}: {options.callers} callers, acquire + complete{figures.many:>12.0f} runs/s")
-        print(f"{'':<10}transactions a flush of the disk, 8 callers {2 * figures.many / flushes:6.1f}")
+        print(
+            f"{'':<10}transactions a flush of the disk, 8 callers {2 * figures.many / flushes:6.1f}"
+        )
     print(f"at least {AT_LEAST:.0f} runs/s with several callers, a batch within {BATCH_S} s")
     return 0 if good else 1
 
@@ -147,7 +149,10 @@ def complete(store: SqlStore, agent: str, run: RunSummary) -> None:
     """Report, in one call, that the run has started and that it has completed."""
     now = time.time()
     for answer in store.change(
-        [(run.id, saying(run, agent, state, now)) for state in (RunState.RUNNING, RunState.COMPLETED)]
+        [
+            (run.id, saying(run, agent, state, now))
+            for state in (RunState.RUNNING, RunState.COMPLETED)
+        ]
     ):
         if not isinstance(answer, RunSummary):
             raise answer

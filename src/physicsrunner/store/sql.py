@@ -31,6 +31,11 @@ class SqlStore(
         super().__init__(Database(url))
         upgrade(self._db)
 
+    @property
+    def database(self) -> Database:
+        """The database itself, for whoever looks after it."""
+        return self._db
+
     def listen(self, listener: Listener) -> None:
         """Have *listener* called with every batch of stored events, in order."""
         self._listeners.append(listener)

@@ -14,7 +14,7 @@ Promises:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -36,29 +36,20 @@ from physicsrunner.store.sql_counts import read_counts
 from physicsrunner.store.sql_events import SqlEvents
 from physicsrunner.store.sql_rows import summary_of
 from physicsrunner.store.sql_ways import (
+    LOOKED_AT,
     Condition,
     Way,
     best_way,
+    condition,
     known_total,
-    matches,
     parts,
     simplified,
 )
 
-WINDOW: Final = 5_000
+WINDOW: Final = 2_000
 DEEPEST: Final = 100_000
 _RUNS: Final = schema.runs.c
 _TAGS: Final = schema.run_tags.c
-_LOOKED_AT: Final = (
-    "number",
-    "status",
-    "project_id",
-    "study_id",
-    "model_id",
-    "agent",
-    "created_by",
-    "name",
-)
 _UNKNOWN: Final = ("started_at", "completed_at")  # sort keys that a run may not have
 
 
@@ -113,21 +104,21 @@ class _Listing:
         column = _RUNS[self._key]
         if self._key == "status":
             places = sorted(RunState, key=str)
-            parts = [(n, _RUNS.status == state.value) for n, state in enumerate(places)]
-            return self._walk(parts, _RUNS.created_at)
+            pieces = [(n, _RUNS.status == state.value) for n, state in enumerate(places)]
+            return self._walk(pieces, _RUNS.created_at)
         if self._key in _UNKNOWN:  # databases do not agree where nothing belongs
             return self._walk([(0, column.is_(None)), (1, column.is_not(None))], column)
         return self._walk([(0, None)], column)
 
     def _walk(
-        self, parts: Sequence[tuple[int, Condition | None]], column: ColumnElement[Any]
+        self, pieces: Sequence[tuple[int, Condition | None]], column: ColumnElement[Any]
     ) -> Sequence[int]:
-        """Return a page of branches that each have an index; the parts of lower place go first."""
+        """Return a page of branches that each have an index; the lower place goes first."""
         walks = []
-        for place, condition in parts:
+        for place, of_it in pieces:
             walk = select(literal(place).label("place"), column.label("key"), _RUNS.number)
-            if condition is not None:
-                walk = walk.where(condition)
+            if of_it is not None:
+                walk = walk.where(of_it)
             walks.append(walk.order_by(*self._ordered(column, _RUNS.number)).limit(self._depth))
         if len(walks) == 1:
             page = walks[0].limit(self._wanted.limit).offset(self._wanted.offset)
@@ -140,21 +131,30 @@ class _Listing:
 
     def _looked_at(self, way: Way) -> tuple[Sequence[int], int]:
         """Return a page of runs that were looked at one by one, and how many matched."""
-        if way.runs > WINDOW and self._key not in ("created_at", "status"):
-            found = self._matching(self._first())
+        asked = parts(self._wanted)
+        if way.runs > WINDOW and self._is_likely(way):
+            found = self._matching(self._first(), asked)
             if len(found) >= self._depth:
                 return self._cut(found), len(found)
         newest_first = self._down or self._key != "created_at"
+        order = [_turned(column, newest_first) for column in (_RUNS.created_at, _RUNS.number)]
+        each = max(WINDOW // len(way.branches), self._depth)
         found = []
         for branch in way.branches:
-            some = self._some(_RUNS.created_at, _RUNS.number, down=newest_first)
-            found += self._matching(some if branch is None else some.where(branch))
+            some = select(schema.runs).order_by(*order).limit(each)
+            some = some if branch is None else some.where(branch)
+            found += self._matching(some, asked - way.covers)
         return self._cut(found), len(found)
+
+    def _is_likely(self, way: Way) -> bool:
+        """Say whether a page is among the first runs of all, if what matches lies anywhere."""
+        among = WINDOW * way.runs / max(1, self._count("all", "", ()))
+        return self._key not in ("created_at", "status") and among > 2 * self._depth
 
     def _first(self) -> Select[Any]:
         """Return the query for the runs that come first in the order that is asked for."""
         column = _RUNS[self._key]
-        first = self._some(column, _RUNS.number, down=self._down)
+        first = select(schema.runs).order_by(*self._ordered(column, _RUNS.number)).limit(WINDOW)
         if self._key not in _UNKNOWN:
             return first
         return first.where(column.is_not(None) if self._down else column.is_(None))
@@ -169,22 +169,19 @@ class _Listing:
             page = tagged.limit(self._wanted.limit).offset(self._wanted.offset)
             return list(self._connection.execute(page).scalars()), there, there < 2 * WINDOW
         first = tagged.limit(WINDOW).subquery()
-        joined = select(*self._needed()).join(first, first.c.number == _RUNS.number)
-        found = self._matching(joined)
+        joined = select(schema.runs).join(first, first.c.number == _RUNS.number)
+        found = self._matching(joined, parts(self._wanted) - {"tag"})
         return self._cut(found), len(found), there <= WINDOW
 
-    def _needed(self) -> list[Any]:
-        return [_RUNS[name] for name in sorted({*_LOOKED_AT, self._key})]
-
-    def _some(self, *order: ColumnElement[Any], down: bool) -> Select[Any]:
-        """Return the query for the first `WINDOW` runs in an order that has an index."""
-        query = select(*self._needed()).order_by(*(_turned(column, down) for column in order))
-        return query.limit(WINDOW)
-
-    def _matching(self, some: Select[Any]) -> list[tuple[Any, int]]:
+    def _matching(self, some: Select[Any], asked: Iterable[str]) -> list[tuple[Any, int]]:
         """Return what orders them, and the number, of those of *some* runs that are wanted."""
-        rows = self._connection.execute(some)
-        return [(getattr(row, self._key), row.number) for row in rows if matches(row, self._wanted)]
+        asked = sorted(asked)
+        names = {name for part in asked for name in LOOKED_AT.get(part, (part,))}
+        columns = (_RUNS[name] for name in sorted({*names, "number", self._key}))
+        inner = some.with_only_columns(*columns).subquery()
+        query = select(inner.c[self._key], inner.c.number)
+        query = query.where(*(condition(part, self._wanted, inner.c) for part in asked))
+        return [(row[0], row[1]) for row in self._connection.execute(query)]
 
     def _cut(self, found: list[tuple[Any, int]]) -> Sequence[int]:
         """Return the page of runs of which order and number are known."""

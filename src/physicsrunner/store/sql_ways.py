@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement, and_, or_
 
 from physicsrunner.core.run import RunFilter
 from physicsrunner.core.state import RunState
@@ -48,9 +48,27 @@ def parts(wanted: RunFilter) -> set[str]:
     return found | {name for name in ("status", "name") if getattr(wanted, name)}
 
 
+def condition(part: str, wanted: RunFilter, columns: Any) -> Condition:
+    """Return what a part of *wanted* means for a table with these columns of runs."""
+    if part == "status":
+        return cast(Condition, columns.status.in_([state.value for state in wanted.status]))
+    if part == "name":
+        return cast(Condition, columns.name.icontains(wanted.name, autoescape=True))
+    if part == "projects":
+        own = and_(columns.project_id.is_(None), columns.created_by == wanted.visible_to)
+        return or_(columns.project_id.in_(wanted.projects or ()), own)
+    return cast(Condition, columns[part] == getattr(wanted, part))
+
+
+#: The columns that a part of a filter looks at.
+LOOKED_AT: Final = {"projects": ("project_id", "created_by")}
+
+
 def simplified(wanted: RunFilter) -> RunFilter | None:
     """Return *wanted* with nothing said twice; None if no run can be wanted."""
     wanted = replace(wanted, status=list(dict.fromkeys(wanted.status)))
+    if len(wanted.status) == 1 and wanted.sort.endswith("status"):  # then all have the same
+        wanted = replace(wanted, sort=wanted.sort.replace("status", "created_at"))
     if wanted.projects is None:
         return wanted
     wanted = replace(wanted, projects=list(dict.fromkeys(wanted.projects)))
