@@ -115,7 +115,7 @@ def carry_out(
     except OSError as error:
         raise _unusable(folder, error) from error
     with WorkLock(folder.lock):
-        journal = Journal(folder.journal, now)
+        journal = Journal(folder.journal, now, flush=None if shared is None else shared.flush)
         _prepare(config, folder, journal, stages, explicit=bool(starting_stage))
         with (
             _station(shared, folder, uplink, clock) as station,

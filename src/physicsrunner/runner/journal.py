@@ -3,8 +3,9 @@ The journal of an attempt: what is done, one JSON object a line, only ever appen
 
 Promises:
 
-- What `note` wrote is on disk when it returns (unless ``sync=False``), so that a runner that was
-  killed, or whose machine lost power, goes on where it was.
+- What `note` wrote is on disk when it returns (unless ``sync=False``, or many journals share
+  their flush), so that a runner that was killed, or whose machine lost power, goes on where it
+  was.
 - A torn last line, of a write that a kill cut, is as if it had not been written; the next line is
   written after a line end of its own.
 - `read` never fails on what it does not understand: unknown events are of a newer version.
@@ -63,10 +64,24 @@ class History:
 
 
 class Journal:
-    """Append to and read the journal at *path*. One runner at a time (`lock`)."""
+    """
+    Append to and read the journal at *path*. One runner at a time (`lock`).
 
-    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+    Parameters
+    ----------
+    flush
+        Brings the file to the disk soon, where many journals share that; None: `note` waits for it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], float],
+        *,
+        flush: Callable[[Path], None] | None = None,
+    ) -> None:
         self._path = path
+        self._flush = flush
         self._now = now
         self._known: tuple[int, History] | None = None  # what the file says that is so long
 
@@ -90,9 +105,11 @@ class Journal:
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
         known, self._known = self._known, None
         try:
-            before, after = self._append(text.encode() + b"\n", sync)
+            before, after = self._append(text.encode() + b"\n", sync and self._flush is None)
         except OSError as error:
             raise StorageFull(f"cannot write {self._path}: {error}") from error
+        if sync and self._flush is not None:
+            self._flush(self._path)
         if known is not None and known[0] == before:
             self._known = (after, _apply(known[1], json.loads(text)))
 

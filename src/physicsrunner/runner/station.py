@@ -8,6 +8,7 @@ Promises:
 
 - One recursive watch over `root`, one `Sync`, one sender of reports, one thread for all followers
   and one for the ends of all programs. Each begins when it is first needed and ends at `close`.
+- Journals reach the disk within about a second, all by one thread; a kill loses nothing of them.
 - `attempts` names the attempts under way by run and number; whoever keeps their leases hands
   answers to them there (`Attempt.heed`, `Attempt.set_token`).
 - It carries nothing out and knows nothing of agents.
@@ -28,6 +29,7 @@ from physicsrunner.engines.local import LocalEngine
 
 if TYPE_CHECKING:
     from physicsrunner.runner.context import Attempt
+    from physicsrunner.runner.flush import Flusher
     from physicsrunner.runner.follow_pump import Pump
     from physicsrunner.runner.reports import ReportSender
     from physicsrunner.runner.routes import RoutedWatch, Told, Watching
@@ -75,6 +77,7 @@ class Station:
         self._watch: RoutedWatch | None = None
         self._pump: Pump | None = None
         self._reports: ReportSender | None = None
+        self._flusher: Flusher | None = None
 
     def start(self) -> None:
         """Load and start everything now, so that the first attempt does not wait for it."""
@@ -86,6 +89,15 @@ class Station:
         if self.uplink is not None:
             self.sync()
             self.reports()
+
+    def flush(self, path: Path) -> None:
+        """Have what was appended to *path* on the disk soon."""
+        with self._guard:
+            if self._flusher is None:
+                from physicsrunner.runner.flush import Flusher
+
+                self._flusher = Flusher(self.log)
+        self._flusher.soon(path)
 
     def rhythm(self, flush_s: float) -> None:
         """Send what changed in one file every *flush_s* seconds at most: the server asks for it."""
@@ -136,7 +148,14 @@ class Station:
 
     def close(self) -> None:
         """End every thread. Attempts have ended before; programs go on."""
-        for part in (self._watch, self._pump, self._reports, self._sync, self.engine):
+        for part in (
+            self._watch,
+            self._pump,
+            self._reports,
+            self._sync,
+            self._flusher,
+            self.engine,
+        ):
             if part is not None:
                 part.close()
 
