@@ -20,16 +20,27 @@ from physicsrunner.errors import UsageError
     help="Read the token from this file ('-': standard input); a server's first start makes "
     "DATA/admin.token.",
 )
+@click.option("--user", help="Log in as this person, with a password.")
+@click.option(
+    "--days", type=click.FloatRange(0, 90, min_open=True), help="With --user: for so long."
+)
 @click.option("--forget", "drop", is_flag=True, help="Drop the token that is kept for the server.")
 @click.option("--unchecked", is_flag=True, help="Keep it without asking the server.")
 def command(
-    call: Invocation, url: str | None, token_file: Path | None, drop: bool, unchecked: bool
+    call: Invocation,
+    url: str | None,
+    token_file: Path | None,
+    user: str | None,
+    days: float | None,
+    drop: bool,
+    unchecked: bool,
 ) -> None:
     """
     Keep the token of the server URL, and make that server the default.
 
-    Without --token-file you are asked for the token. It is kept in the settings file, which only
-    you can read. A token never goes on the command line, where others could see it.
+    With --user you are asked for the password and get a token for it; otherwise, without
+    --token-file, for the token. It is kept in the settings file, which only you can read. Neither
+    goes on the command line, where others could see it.
     """
     server = normal_url(url, "URL") if url else call.server
     if drop:
@@ -38,7 +49,7 @@ def command(
             call.screen.text(f"{'dropped the' if dropped else 'there was no'} token of {server}")
         )
         return
-    token = _token(token_file)
+    token = _token(token_file) if user is None else _by_password(server, user, days)
     who = {} if unchecked else _ask(server, token)
     path = remember(server, token)
     if call.as_json:
@@ -53,6 +64,16 @@ def _ask(server: str, token: str) -> dict[str, str]:
 
     with Client(server, token, meet_s=2.0) as client:
         return client.whoami()
+
+
+def _by_password(server: str, user: str, days: float | None) -> str:
+    from physicsrunner.cli.users import password
+    from physicsrunner.client.client import Client
+
+    secret = password(f"password of {user}")
+    lifetime = None if days is None else days * 86_400.0
+    with Client(server, None, meet_s=2.0) as client:
+        return str(client.login(user, secret, lifetime_s=lifetime)["token"])
 
 
 def _token(path: Path | None) -> str:

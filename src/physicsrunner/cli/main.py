@@ -58,7 +58,12 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "agents": "List the agents; enroll, drain, resume, remove one.",
             "webhooks": "Have events sent to addresses; list, try, remove them.",
             "admin": "Save, restore and check the data of a server.",
-            "login": "Keep the token of a server.",
+            "login": "Log in to a server, and keep the token.",
+            "logout": "Revoke the token of a server, and drop it.",
+            "users": "List the people; add, change, disable one.",
+            "projects": "List the projects; their members.",
+            "tokens": "List your tokens; make or revoke one.",
+            "audit": "Show who changed what, from where and when.",
         },
     }
 )

@@ -25,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
+from physicsrunner.client.accounts import AccountCalls
 from physicsrunner.client.asking import Asking as Asking
 from physicsrunner.client.asking import OnBytes as OnBytes
 from physicsrunner.client.case import CaseFile, CaseFolder, digest, pack, read_case
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 LOOK_S: Final = 0.5  #: between two looks at a run that is waited for
 
 
-class Client(QueueCalls):
+class Client(QueueCalls, AccountCalls):
     """One server, as one person sees it: `client.asking.Asking` says how it is made."""
 
     def __enter__(self) -> Client:  # noqa: PYI034 -- Self needs Python 3.11
