@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import socket
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import websocket
 
 from physicsrunner.client.live import Feed
 from physicsrunner.client.trust import VARIABLES
@@ -120,9 +123,18 @@ def test_a_run_goes_through_the_proxy(
 def test_a_queued_run_is_told_through_the_proxy(
     processes: Processes, tmp_path: Path, behind: Behind
 ) -> None:
-    """What is submitted through nginx is there; the counters are not shown to the world."""
+    """A submitted run is told over /ws; the counters are not shown to the world."""
     case = make_case(tmp_path / "case")
-    processes.cli("submit", str(case), **behind.environment)
+    url = behind.url.replace("https", "wss") + "/ws"
+    with closing(
+        websocket.create_connection(url, timeout=30, sslopt={"ca_certs": behind.ca})
+    ) as line:
+        line.send(json.dumps({"type": "auth", "token": behind.server.token}))
+        line.send(json.dumps({"type": "subscribe", "room": "all"}))
+        heard = [json.loads(line.recv())["type"] for _ in range(2)]
+        assert heard == ["ready", "subscribed"]
+        processes.cli("submit", str(case), **behind.environment)
+        assert json.loads(line.recv())["type"] == "simulation/requested"
     assert behind.get(rest.SIMULATIONS).json()["data"][0]["status"] == "queued"
     assert behind.get("/metrics").status_code == 403
 
