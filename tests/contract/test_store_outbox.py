@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def fact(kind: str, run: str | None = None, project: str | None = None) -> Event
     return Event(kind, run, 1, project, START, {"a": [1, "é"]})
 
 
-def webhook(**fields: object) -> WebhookRow:
+def webhook(**fields: Any) -> WebhookRow:
     row = WebhookRow(str(uuid.uuid4()), "http://x/", "sealed", ["a/*"], None, "ada", START)
     return replace(row, **fields)
 
@@ -117,14 +118,15 @@ def test_what_may_be_read_is_held_by_the_store(store: Store) -> None:
         run = RunRecord(str(uuid.uuid4()), 0, name, by, START, START, project_id=project)
         store.add_run(run, [fact(name, run.id, project)])
         runs[name] = run.id
-    store.append_events([fact("agent/joined"), fact("project/made", None, "p")])
+    kinds = (("agent/joined", None), ("webhook/added", "p"), ("member/set", "p"))
+    store.append_events([fact(kind, None, project) for kind, project in kinds])
     ada = Readable(frozenset({"p"}), "ada")
-    assert types(store, EventFilter(readable=ada)) == ["mine", "in", "project/made"]
+    assert types(store, EventFilter(readable=ada)) == ["mine", "in", "webhook/added"]
     assert types(store, EventFilter(readable=ada, project="q")) == []
     assert types(store, EventFilter(readable=ada, run=runs["hers"])) == []
     assert types(store, EventFilter(readable=Readable())) == []
     assert types(store, EventFilter(readable=Readable(run=runs["hers"]))) == ["hers"]
-    assert len(types(store, EventFilter())) == 6
+    assert len(types(store, EventFilter())) == 7
 
 
 def test_a_cursor_never_goes_back(store: Store) -> None:

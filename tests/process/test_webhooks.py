@@ -19,7 +19,6 @@ from tests.support.processes import Processes, ServerProcess, Started
 from tests.support.wait import wait_until
 
 SECRET = "a secret of tests, long enough"
-PRIVATE = {"PHYSICSRUNNER_WEBHOOK_PRIVATE": "yes"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -111,7 +110,7 @@ def unique(ids: list[int]) -> list[int]:
 
 def test_events_arrive_signed_and_in_order(processes: Processes) -> None:
     """A receiver gets every event of its types once, in the log's order, with a good signature."""
-    server = processes.server(**PRIVATE)
+    server = processes.server(PHYSICSRUNNER_WEBHOOK_PRIVATE="yes")
     receiver = Receiver(processes)
     wrong = Receiver(processes)
     wrong.secret.write_text("another secret, just as long")
@@ -132,7 +131,7 @@ def test_events_arrive_signed_and_in_order(processes: Processes) -> None:
 
 def test_what_happens_while_everybody_dies_arrives(processes: Processes) -> None:
     """Receiver and server are killed -9 again and again: every event arrives, in order."""
-    server = processes.server(**PRIVATE)
+    server = processes.server(PHYSICSRUNNER_WEBHOOK_PRIVATE="yes")
     receiver = Receiver(processes)
     hook(server, receiver, types=["simulation/*"])
     happen(server, 5)
@@ -160,7 +159,7 @@ def test_what_happens_while_everybody_dies_arrives(processes: Processes) -> None
 
 def test_a_receiver_that_hangs_harms_no_other(processes: Processes) -> None:
     """While one never answers, another gets everything at once."""
-    server = processes.server(**PRIVATE)
+    server = processes.server(PHYSICSRUNNER_WEBHOOK_PRIVATE="yes")
     slow, quick = Receiver(processes, "hang"), Receiver(processes)
     hook(server, slow)
     hook(server, quick, types=["simulation/*"])
@@ -204,7 +203,7 @@ def test_what_is_refused_comes_again_and_at_last_is_a_dead_letter(
 
 def test_the_command_line_makes_lists_tries_and_removes(processes: Processes) -> None:
     """add prints the id and says the secret once; test, list, pause, dead and remove work."""
-    server = processes.server(**PRIVATE)
+    server = processes.server(PHYSICSRUNNER_WEBHOOK_PRIVATE="yes")
     receiver = Receiver(processes)
     made = processes.cli("webhooks", "add", receiver.url, "--type", "simulation/*", server=server)
     number = made.stdout.strip()

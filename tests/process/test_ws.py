@@ -39,7 +39,8 @@ class Line:
         self.messages: list[dict[str, Any]] = []
         self.code: int | None = None
         self.socket = websocket.create_connection(url.replace("http", "ws") + "/ws", timeout=20)
-        self._sock = self.socket.sock
+        assert self.socket.sock is not None
+        self._sock: socket.socket = self.socket.sock
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         if token is not None:
@@ -265,7 +266,7 @@ def test_five_hundred_listeners_hear_everything(server: RestServer) -> None:
                 assert json.loads(await connection.recv())["type"] == expected
         here.append(connection)
         await go.wait()
-        found = []
+        found: list[int] = []
         while len(found) < events:
             message = json.loads(await connection.recv())
             if message["type"] == live.PROGRESS:

@@ -24,6 +24,7 @@ MAX_PAGE: Final = 1000
 MAX_PATTERNS: Final = 32
 _OF_RUNS: Final = "simulation/*"
 _OF_AGENTS: Final = "agent/*"
+_OF_WEBHOOKS: Final = "webhook/*"
 ROOMS: Final = "run:ID, project:ID, agent:ID, all"
 
 
@@ -142,6 +143,8 @@ def readable_by(identity: Identity) -> Readable | None:
         types.append(_OF_RUNS)
     if identity.scope("agents:read") is Scope.ANY:
         types.append(_OF_AGENTS)
+    if identity.scope("webhooks:read") is Scope.ANY:
+        types.append(_OF_WEBHOOKS)
     own = identity.scope_in("events:read", None) is not Scope.NONE
     return Readable(
         projects=frozenset(identity.projects_with("events:read")),
