@@ -35,13 +35,14 @@ def check_texts(request: NewRun) -> None:
     check_depth(request.parameters, "parameters")
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, shown: str | None = None) -> None:
+    """Raise unless *text* is Unicode; *shown* stands for it in the error, where it is secret."""
     if text.isascii():
         return
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidRequest(f"{text!r} is not valid Unicode") from None
+        raise InvalidRequest(f"{shown or repr(text)} is not valid Unicode") from None
 
 
 def run_id(text: str) -> str:
@@ -129,7 +130,7 @@ def environment(configuration: dict[str, Any]) -> dict[str, str]:
             raise InvalidRequest(f"environment_variables: {name!r} is not a text")
         if not name or "=" in name or "\0" in f"{name}{value}":
             raise InvalidRequest(f"environment_variables: {name!r} cannot be one")
-        _check_text(f"{name}{value}")
+        _check_text(f"{name}{value}", f"environment_variables: the value of {name!r}")
     return {name: str(value) for name, value in found.items()}
 
 
