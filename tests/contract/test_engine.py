@@ -68,6 +68,7 @@ class Bench:
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(ENGINES[request.param], tmp_path)
     yield made
+    made.engine.close()
     left = made.living()
     for pid in left:
         os.kill(pid, signal.SIGKILL)
@@ -216,3 +217,69 @@ def test_a_program_that_is_not_there_ends_with_127(bench: Bench) -> None:
     native_id = bench.engine.submit(missing)
     assert bench.ended(native_id).exit_code == 127
     assert "/nowhere/to be found" in bench.text()
+
+
+COUNT = """
+import itertools, sys, time
+for number in itertools.count():
+    print(number, flush=True)
+    time.sleep(0.01)
+"""
+
+
+def stopped(bench: Bench) -> bool:
+    """Say whether every process of the bench's programs is stopped."""
+    states = []
+    for pid in bench.living():
+        text = Path(f"/proc/{pid}/stat").read_text()
+        states.append(text.rpartition(")")[2].split()[0])
+    return bool(states) and set(states) == {"T"}
+
+
+def test_a_suspended_program_stands_still_until_it_is_resumed(bench: Bench) -> None:
+    """It writes nothing, also when another process of ours asks; then it goes on where it was."""
+    native_id = bench.start(COUNT)
+    wait_until(lambda: "3" in bench.text())
+    bench.engine.suspend(native_id)
+    bench.engine.suspend(native_id)  # a repeat is nothing
+    wait_until(lambda: stopped(bench))
+    other, seen = bench.make(), bench.text()
+    assert bench.status(native_id, other).phase is Phase.RUNNING
+    assert bench.text() == seen
+    other.resume(native_id)
+    other.resume(native_id)
+    wait_until(lambda: len(bench.text()) > len(seen) + 10)
+    assert bench.text().startswith(seen)
+    bench.engine.cancel(native_id)
+
+
+@pytest.mark.parametrize("end", ["cancel", "terminate"])
+def test_a_suspended_program_can_be_ended(bench: Bench, end: str) -> None:
+    """Cancel ends it and keeps its status; a request to end reaches it."""
+    native_id = bench.start(COUNT)
+    wait_until(lambda: "3" in bench.text())
+    bench.engine.suspend(native_id)
+    wait_until(lambda: stopped(bench))
+    getattr(bench.engine, end)(native_id)
+    expected = signal.SIGKILL if end == "cancel" else signal.SIGTERM
+    assert bench.ended(native_id) == EngineStatus(Phase.ENDED, -expected)
+    bench.engine.suspend(native_id)  # silent, for it has ended
+    bench.engine.resume(native_id)
+
+
+def test_the_end_of_a_program_is_told_once(bench: Bench) -> None:
+    """Soon after it, to each who asked; also to who asks when it is over; not to who forgot."""
+    told: list[str] = []
+    gate = bench.folder / "gate"
+    wait = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+    first, second = bench.start(wait), bench.start(wait)
+    bench.engine.notify(first, lambda: told.append("first"))
+    bench.engine.notify(second, lambda: told.append("second"))
+    bench.engine.forget(second)
+    gate.touch()
+    assert bench.ended(first).exit_code == bench.ended(second).exit_code == 0
+    wait_until(lambda: told)
+    bench.engine.notify(second, lambda: told.append("late"))
+    wait_until(lambda: "late" in told)
+    bench.engine.close()
+    assert told == ["first", "late"]

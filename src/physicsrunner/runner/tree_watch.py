@@ -107,6 +107,7 @@ class TreeWatch:
                 if error.errno in (errno.ENOSPC, errno.ENOMEM) and self._scan_s > self._poll_s:
                     self._log.warning("%s: looking every %.0f s instead", error, self._poll_s)
                     self._scan_s = self._poll_s
+                    os.write(self._wake[1], b"x")
                 continue
             before = self._folders.get(watch)
             if before is not None and before != path:
@@ -149,6 +150,8 @@ class TreeWatch:
             ready = poller.poll(max(0.0, (due - now) * 1000.0)) if due > now else []
             if self._closing:
                 return
+            if any(descriptor == self._wake[0] for descriptor, _ in ready):
+                os.read(self._wake[0], 4096)
             if ready:
                 # Not before coalesce_s after the last report: that is what joins a burst.
                 self._pause(last + self.coalesce_s - self._clock())

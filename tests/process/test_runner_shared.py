@@ -1,0 +1,321 @@
+"""Many attempts in one process, by one station: kept apart, stopped, handed back, fenced."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from physicsrunner.client.uplink import ALL_OPERATIONS, Outgoing, Uplink
+from physicsrunner.core.state import RunState
+from physicsrunner.runner.api import load_config
+from physicsrunner.runner.attempt import carry_out
+from physicsrunner.runner.result import RunResult
+from physicsrunner.runner.station import Station
+from physicsrunner.runner.stop import StopRequest
+from physicsrunner.wire.messages import (
+    LeaseGrant,
+    Limits,
+    Report,
+    ReportAnswer,
+    StoredFile,
+    SyncResult,
+)
+from tests.support.cases import make_work_folder
+from tests.support.wait import wait_until
+
+WAIT = """
+    print("begun", flush=True)
+    while not (work / "stop.request").exists() and not (inputs / "go").exists():
+        time.sleep(0.01)
+    print("ended", flush=True)
+"""
+
+
+class Server:
+    """Keeps what it is told and sent; it speaks with an agent's token, so none is ever set."""
+
+    operations = ALL_OPERATIONS
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.reports: list[Report] = []
+        self.requests = 0
+        self.files_of: dict[str, dict[str, bytes]] = defaultdict(dict)
+        self.sealed: set[tuple[str, str]] = set()
+        self.answer: dict[str, Any] = {}
+
+    def report(self, reports: Sequence[Report]) -> Sequence[ReportAnswer]:
+        with self.guard:
+            self.requests += 1
+            self.reports += reports
+        return [ReportAnswer(report.run, report.attempt, **self.answer) for report in reports]
+
+    def files(self, run: str, attempt: int) -> Mapping[str, StoredFile]:
+        assert attempt == 1
+        kept = self.files_of[run].items()
+        return {p: StoredFile(p, len(data), (run, p) in self.sealed) for p, data in kept}
+
+    def send(self, batch: Sequence[Outgoing]) -> Sequence[SyncResult]:
+        with self.guard:
+            return [self._done(item) for item in batch]
+
+    def _done(self, item: Outgoing) -> SyncResult:
+        op, files = item.op, self.files_of[item.op.run]
+        data = files.get(op.path, b"")
+        if op.op in ("append", "write"):
+            assert item.data is not None
+            assert op.offset is not None
+            files[op.path] = data[: op.offset] + bytes(item.data)
+        elif op.op == "truncate":
+            files[op.path] = data[: op.size]
+        elif op.op == "seal":
+            self.sealed.add((op.run, op.path))
+        return SyncResult(len(files.get(op.path, b"")), sealed=op.op == "seal")
+
+    def set_token(self, token: str) -> None:
+        raise AssertionError(f"the station speaks with the agent's token, not with {token}")
+
+    def states(self, run: str) -> list[RunState]:
+        return [report.state for report in self.reports if report.run == run and report.state]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Crowd:
+    """Attempts of one station."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.server = Server()
+        self.station = Station(root, cast("Uplink", self.server))
+        self.station.start()
+        self.pool = ThreadPoolExecutor(64)
+        self.stops: dict[str, StopRequest] = {}
+
+    def begin(self, run: str, main: str = WAIT, **changes: Any) -> Future[RunResult]:
+        """Begin an attempt with a grant that has *changes*."""
+        folder = self.root / run / "1"
+        keys = {"server": "http://127.0.0.1:9", "run": run, "attempt": 1, "token": f"{run}-token"}
+        if not (folder / "config.json").exists():
+            make_work_folder(folder, main, **keys)
+        config = load_config(folder / "config.json")
+        limits = changes.pop("limits", Limits(stop_grace_s=5.0))
+        grant = LeaseGrant(run, 1, 7, run, 0.0, 60.0, f"{run}-token", limits=limits)
+        stop = self.stops[run] = StopRequest()
+        return self.pool.submit(
+            carry_out,
+            config,
+            uplink=None,
+            stop=stop,
+            renew=False,
+            shared=self.station,
+            grant=replace(grant, **changes),
+        )
+
+    def begun(self, run: str) -> None:
+        """Wait until its program runs."""
+        log = self.root / run / "1/outputs/logs/main.log"
+        wait_until(lambda: log.exists() and "begun" in log.read_text(), timeout=30.0)
+
+    def sent(self, run: str, path: str) -> str:
+        """Return what the server has of a file."""
+        return self.server.files_of[run].get(path, b"").decode()
+
+
+@contextmanager
+def _crowd(root: Path) -> Iterator[Crowd]:
+    made = Crowd(root)
+    try:
+        yield made
+    finally:
+        for stop in made.stops.values():
+            stop.ask("cancelled")
+        made.pool.shutdown()
+        made.station.close()
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> Iterator[Crowd]:
+    with _crowd(tmp_path) as made:
+        yield made
+
+
+def test_thirty_attempts_are_kept_apart(crowd: Crowd) -> None:
+    """Each has its own lines, states and files, live and at the end; they share all threads."""
+    main = WAIT.replace('"begun"', 'f"begun {work.parent.name}"')
+    names = [f"run-{number}" for number in range(30)]
+    ends = [crowd.begin(name, main) for name in names]
+    for name in names:
+        crowd.begun(name)
+        seen = f"begun {name}\n"
+        wait_until(lambda n=name, s=seen: crowd.sent(n, "logs/main.log") == s, timeout=20.0)
+        assert crowd.station.attempts[name, 1].state is RunState.RUNNING
+    own = [t.name for t in threading.enumerate() if not t.name.startswith("ThreadPoolExecutor")]
+    assert len(own) < 16, own
+    for name in names:
+        (crowd.root / name / "1/inputs/go").touch()
+    for name, end in zip(names, ends, strict=True):
+        result = end.result(60.0)
+        assert result.delivered, result
+        assert crowd.sent(name, "logs/main.log") == f"begun {name}\nended\n"
+        assert (name, "logs/main.log") in crowd.server.sealed
+        assert crowd.server.states(name) == [RunState.RUNNING, RunState.RUNNING, "completed"]
+    assert not crowd.station.attempts
+
+
+def test_a_lost_lease_fences_one_attempt(crowd: Crowd) -> None:
+    """Its program is stopped, nothing more is reported, its files are delivered; others go on."""
+    lost, other = crowd.begin("lost"), crowd.begin("other")
+    crowd.begun("lost")
+    crowd.begun("other")
+    wait_until(lambda: crowd.server.states("lost"))
+    before = len([report for report in crowd.server.reports if report.run == "lost"])
+    crowd.station.attempts["lost", 1].heed([], "lease_lost")
+    result = lost.result(30.0)
+    assert result.error is not None
+    assert result.error.code == "lease_lost"
+    assert result.delivered
+    assert crowd.sent("lost", "logs/main.log") == "begun\nended\n"
+    assert len([report for report in crowd.server.reports if report.run == "lost"]) == before
+    assert not other.done()
+    (crowd.root / "other/1/inputs/go").touch()
+    assert other.result(30.0)
+
+
+def test_a_run_is_handed_back(crowd: Crowd) -> None:
+    """The program is stopped; the server hears that another may carry it out, and of no end."""
+    end = crowd.begin("run")
+    crowd.begun("run")
+    crowd.station.attempts["run", 1].hand_back()
+    result = end.result(30.0)
+    assert result.state is RunState.RETRYING
+    assert result.delivered
+    last = crowd.server.reports[-1]
+    assert (last.hand_back, last.state) == (True, None)
+    assert set(crowd.server.states("run")) == {RunState.RUNNING}
+    assert crowd.sent("run", "logs/main.log") == "begun\nended\n"
+
+
+def test_what_the_server_tries_again_is_delivered(crowd: Crowd) -> None:
+    """A final report that is answered with ``retrying`` leaves nothing to do."""
+    crowd.server.answer = {"state": RunState.RETRYING}
+    result = crowd.begin("run", "raise SystemExit(3)").result(30.0)
+    assert (result.state, result.exit_code) == (RunState.FAILED, 3)
+    assert result.delivered
+
+
+def test_silence_is_told_and_so_is_its_end(crowd: Crowd) -> None:
+    """Once each; the program is not stopped for it."""
+    main = WAIT.replace('"ended"', '"more"') + "    wait_for('end')\n"
+    end = crowd.begin("run", main, limits=Limits(silence_s=0.6, stop_grace_s=5.0))
+    crowd.begun("run")
+    told = lambda: [r.silent for r in crowd.server.reports if r.silent is not None]  # noqa: E731
+    wait_until(lambda: told() == [True], timeout=20.0)
+    (crowd.root / "run/1/inputs/go").touch()
+    wait_until(lambda: told()[:2] == [True, False], timeout=20.0)
+    (crowd.root / "run/1/end").touch()
+    assert end.result(30.0)
+
+
+def test_a_silent_program_is_stopped_when_that_is_asked(crowd: Crowd) -> None:
+    """The run is timed out, and says why; a pause is no silence."""
+    limits = Limits(silence_s=0.6, stop_when_silent=True, stop_grace_s=5.0)
+    end = crowd.begin("run", limits=limits)
+    crowd.begun("run")
+    crowd.station.attempts["run", 1].heed(["pause"])
+    wait_until(lambda: RunState.PAUSED in crowd.server.states("run"))
+    crowd.station.attempts["run", 1].heed(["resume"])
+    result = end.result(30.0)
+    assert result.state is RunState.TIMEOUT
+    assert result.error is not None
+    assert result.error.code == "silent"
+
+
+def test_secrets_are_shown_nowhere(crowd: Crowd) -> None:
+    """main.py has the value; log, reports, errors, provenance and config.json have ***."""
+    main = """
+        import os
+        secret = os.environ["PASSWORD"]
+        (outputs / "state.txt").write_text(f"running 50 with {secret}\\n")
+        (work / "seen").write_text(secret)
+        print("error:", secret, flush=True)
+        wait_for("go")
+        raise SystemExit(3)
+    """
+    value = 'sesame "4711"'
+    end = crowd.begin("run", main, environment={"PASSWORD": value}, secrets=["PASSWORD"])
+    work = crowd.root / "run/1"
+    wait_until(lambda: (work / "seen").exists(), timeout=30.0)
+    wait_until(lambda: any(r.label for r in crowd.server.reports), timeout=20.0)
+    (work / "go").touch()
+    result = end.result(30.0)
+    assert (work / "seen").read_text() == value
+    assert result.error is not None
+    assert result.error.message.endswith("error: ***")
+    shown = [work / "config.json", work / "scripts/config.json", *work.glob("metadata/*.json")]
+    shown += [*work.glob("debug/*"), *work.glob(".physicsrunner/*.jsonl")]
+    shown += [work / ".physicsrunner/config.json"]
+    for path in shown:
+        assert "4711" not in path.read_text(), path
+    assert "4711" not in json.dumps([str(report) for report in crowd.server.reports])
+
+
+def test_an_attempt_is_taken_up_by_the_next_station(tmp_path: Path) -> None:
+    """The program went on while nobody was there; what it wrote meanwhile is delivered."""
+    folder = tmp_path / "run/1"
+    keys: dict[str, Any] = {"server": "http://127.0.0.1:9", "run": "run", "attempt": 1}
+    make_work_folder(folder, WAIT, token="run-token", **keys)
+    config = load_config(folder / "config.json")
+    started = _started_elsewhere(config, folder)
+    assert not started
+    with _crowd(tmp_path) as crowd:
+        end = crowd.begin("run")
+        (folder / "inputs/go").touch()
+        assert end.result(30.0)
+        assert crowd.sent("run", "logs/main.log") == "begun\nended\n"
+
+
+def _started_elsewhere(config: Any, folder: Path) -> bool:
+    """Have a station begin the attempt, and leave it as a kill would: the program goes on."""
+    from physicsrunner.engines.base import NativeId
+    from physicsrunner.runner.journal import Journal
+
+    with _crowd(folder.parent.parent) as first:
+        grant = LeaseGrant("run", 1, 7, "run", 0.0, 60.0, "run-token")
+        twice = cast("Callable[[], None]", _raise)
+        stop = _Interrupting(twice)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(
+                config, uplink=None, stop=stop, renew=False, shared=first.station, grant=grant
+            )
+        program = Journal(folder / ".physicsrunner/journal.jsonl", lambda: 0.0).read().program
+        assert program is not None
+        status = first.station.engine.poll([NativeId(program)])
+        return status[NativeId(program)].exit_code is not None
+
+
+def _raise() -> None:
+    raise KeyboardInterrupt
+
+
+class _Interrupting(StopRequest):
+    """Ends the wait for the program as two Ctrl-C do."""
+
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        super().__init__()
+        self._interrupt = interrupt
+
+    def wait(self, seconds: float | None) -> None:
+        del seconds
+        self.ask("interrupted")
+        self._interrupt()
