@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from physicsrunner.core.permissions import (
     project_scope,
     scope_of,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_each_role_has_what_the_one_below_it_has() -> None:
@@ -84,3 +87,13 @@ def test_no_role_gives_what_a_role_without_one_has() -> None:
     """Whoever has no role has no permission that a user has not."""
     for permission, scope in GRANTS["none"].items():
         assert scope_of("user", "user", permission).value >= scope.value, permission
+
+
+def test_the_docs_have_the_table() -> None:
+    """docs/access.md says of every permission who has it, as the table does."""
+    words = {Scope.NONE: "-", Scope.OWN: "own", Scope.ANY: "any"}
+    bearers = [*ROLES, "none", "kind:agent", "kind:attempt", "kind:enroll"]
+    lines = (ROOT / "docs" / "access.md").read_text(encoding="utf-8").splitlines()
+    for permission in PERMISSIONS:
+        scopes = [words[GRANTS[bearer].get(permission, Scope.NONE)] for bearer in bearers]
+        assert f"| `{permission}` | {' | '.join(scopes)} |" in lines
