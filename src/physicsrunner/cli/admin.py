@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from physicsrunner import __version__
 from physicsrunner.cli.command import Invocation, make_command
 from physicsrunner.cli.server import serving
 from physicsrunner.cli.tables import size
@@ -69,7 +70,9 @@ def command(
 def _backup(call: Invocation, place: Path, data: Path) -> None:
     from physicsrunner.service.backup import backup
 
-    made = backup(data, place, database=call.settings.database, now=time.time())
+    made = backup(
+        data, place, database=call.settings.database, now=time.time(), version=__version__
+    )
     if call.as_json:
         call.screen.document(vars(made))
         return

@@ -25,7 +25,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-import physicsrunner
 from physicsrunner.errors import Conflict, InvalidRequest, NotFound, StorageFull, UsageError
 from physicsrunner.service.access import ADMIN_FILE
 from physicsrunner.service.secrets import ENCRYPTION_FILE, KEY_FILE
@@ -56,7 +55,7 @@ class Backup:
     format: int = FORMAT
 
 
-def backup(data: Path, target: Path, *, database: str | None, now: float) -> Backup:
+def backup(data: Path, target: Path, *, database: str | None, now: float, version: str) -> Backup:
     """
     Save the data folder, and its database, into *target*.
 
@@ -66,17 +65,19 @@ def backup(data: Path, target: Path, *, database: str | None, now: float) -> Bac
         A folder that is empty or not there, or the name of a new .tar, .tar.gz or .tgz file.
     database
         The URL; None: SQLite in the data folder.
+    version
+        Of physicsrunner, to be kept in the manifest.
     """
     if target.resolve().is_relative_to(data.resolve()):
         raise UsageError(f"{target} lies in the data folder {data}; choose another place")
     if not data.is_dir():
         raise NotFound(f"there is no data folder {data}")
     if _is_archive(target):
-        return _into_archive(data, target, database, now)
+        return _into_archive(data, target, database, now, version)
     _refuse_used(target)
     with _no_room(target):
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _into_folder(data, target, database, now)
+        return _into_folder(data, target, database, now, version)
 
 
 def restore(source: Path, data: Path, *, database: str | None) -> Backup:
@@ -140,7 +141,9 @@ def save_before_upgrade(file: Path) -> Path | None:
     return copy
 
 
-def _into_folder(data: Path, target: Path, database: str | None, now: float) -> Backup:
+def _into_folder(
+    data: Path, target: Path, database: str | None, now: float, version: str
+) -> Backup:
     # The database first: what is sealed in it is on the disk then, and is copied afterwards.
     kind, runs = _save_database(data, target, database)
     for name in KEYS:
@@ -150,7 +153,6 @@ def _into_folder(data: Path, target: Path, database: str | None, now: float) -> 
     for name in FOLDERS:
         more, bytes_ = _copy_tree(data / name, target / name)
         files, size = files + more, size + bytes_
-    version = getattr(physicsrunner, "__version__", "0")
     made = Backup(str(target), now, version, kind, runs, files, size)
     _flush()
     text = json.dumps(asdict(made), indent=2) + "\n"
@@ -159,7 +161,9 @@ def _into_folder(data: Path, target: Path, database: str | None, now: float) -> 
     return made
 
 
-def _into_archive(data: Path, target: Path, database: str | None, now: float) -> Backup:
+def _into_archive(
+    data: Path, target: Path, database: str | None, now: float, version: str
+) -> Backup:
     if target.exists():
         raise Conflict(f"{target} is there already; nothing is written over")
     part = target.with_name(f".{target.name}.part")
@@ -168,7 +172,7 @@ def _into_archive(data: Path, target: Path, database: str | None, now: float) ->
         try:
             with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as place:
                 folder = Path(place)
-                made = _into_folder(data, folder, database, now)
+                made = _into_folder(data, folder, database, now, version)
                 _pack(folder, part, compressed=not target.name.endswith(".tar"))
             part.rename(target)
         finally:
