@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,16 @@ class SmallDisk:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         _run("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "physicsrunner-test", str(folder))
+
+    def fill(self) -> None:
+        """Write until there is no room for another file."""
+        try:
+            with (self.folder / "filler").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(1000))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
     def resize(self, megabytes: int) -> None:
         """Make it larger or smaller; what is on it stays."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from physicsrunner.agent.adopt import finish, prepare, sweep, terms_of, unfinished
+from physicsrunner.agent.adopt import finish, place_of, prepare, sweep, terms_of, unfinished
 from physicsrunner.agent.attempts import REDELIVER_S, Attempts
 from physicsrunner.agent.contact import Contact
 from physicsrunner.agent.heartbeat import Heartbeat
@@ -87,7 +87,15 @@ class House:
         self.runner = FakeRunner()
         self.time = 1000.0
         self.ended = threading.Event()
-        self.attempts = Attempts(self.runner, on_end=self.ended.set, now=lambda: self.time, log=LOG)
+        self.full: list[str] = []
+        self.attempts = Attempts(
+            self.runner,
+            prepare=lambda grant: prepare(self.folder, grant, "http://server"),
+            on_full=lambda grant, error: self.full.append(f"{grant.run}: {error}"),
+            on_end=self.ended.set,
+            now=lambda: self.time,
+            log=LOG,
+        )
 
     def begin(self, run: str, *, stop_when_lost: bool = False, **needs: Any) -> Path:
         """Begin an attempt; return its work folder."""
@@ -102,7 +110,7 @@ class House:
             resources=Resources(**needs),
             stop_when_lost=stop_when_lost,
         )
-        work = prepare(self.folder, grant, "http://server")
+        work = place_of(self.folder, grant)
         assert self.attempts.begin(work, grant)
         wait_until(lambda: run in self.runner.controls)
         return work.root
@@ -273,6 +281,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "r").write_text("in the way")
     with pytest.raises(StorageFull, match=r"the work folder .*r/1 cannot be written"):
         prepare(tmp_path, granted(), "http://server")
+
+
+def test_an_attempt_without_a_folder_is_given_back(house: House) -> None:
+    """It was never begun: nothing of it is kept, and others go on."""
+    (house.folder / "full").write_text("in the way")
+    grant = granted("full")
+    assert house.attempts.begin(place_of(house.folder, grant), grant)
+    wait_until(lambda: house.full and not house.attempts.running())
+    assert "cannot be written" in house.full[0]
+    assert not house.attempts.leases()
 
 
 # -- heartbeat -----------------------------------------------------------------------------------

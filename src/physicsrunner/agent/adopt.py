@@ -55,6 +55,11 @@ class Work:
         return self.run, self.attempt
 
 
+def place_of(work: Path, grant: LeaseGrant) -> Work:
+    """Return where *grant*'s attempt is carried out."""
+    return Work(work / grant.run / str(grant.attempt), grant.run, grant.attempt)
+
+
 def prepare(work: Path, grant: LeaseGrant, server: str) -> Work:
     """
     Make the work folder of *grant*'s attempt, or find it again, with a fresh token.
@@ -64,8 +69,8 @@ def prepare(work: Path, grant: LeaseGrant, server: str) -> Work:
     StorageFull
         The folder cannot be made or written; the message names it.
     """
-    root = work / grant.run / str(grant.attempt)
-    found = Work(root, grant.run, grant.attempt)
+    found = place_of(work, grant)
+    root = found.root
     document = {
         "server": server,
         "run": grant.run,
@@ -76,11 +81,16 @@ def prepare(work: Path, grant: LeaseGrant, server: str) -> Work:
     }
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(root / TERMS, encode(Terms(grant.resources, grant.stop_when_lost)), sync=False)
+        _write(root / TERMS, encode(terms_in(grant)), sync=False)
         _write(found.config, document, sync=True)
     except OSError as error:
         raise StorageFull(f"the work folder {root} cannot be written: {error.strerror}") from error
     return found
+
+
+def terms_in(grant: LeaseGrant) -> Terms:
+    """Return what *grant* says of its attempt."""
+    return Terms(grant.resources, grant.stop_when_lost)
 
 
 def terms_of(work: Work) -> Terms:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from physicsrunner.agent.acquire import BATCH, POLL_S, Acquirer
-from physicsrunner.agent.adopt import prepare, sweep, unfinished
+from physicsrunner.agent.adopt import place_of, prepare, sweep, unfinished
 from physicsrunner.agent.attempts import REDELIVER_S, Attempts, CarryOut
 from physicsrunner.agent.contact import Contact, boot_clock
 from physicsrunner.agent.drain import OnTerm
@@ -104,8 +104,15 @@ class Agent:
         self._draining = threading.Event()
         self._rest_until = 0.0
         self._busy = now()  # when there was something to do
+        self._how = OnTerm.FINISH
         self.attempts = Attempts(
-            carry_out, on_end=self._woken.set, now=now, log=self._log, keep=keep
+            carry_out,
+            prepare=lambda grant: prepare(self.work, grant, who.server),
+            on_full=self._full,
+            on_end=self._woken.set,
+            now=now,
+            log=self._log,
+            keep=keep,
         )
         self.contact = Contact(self.work / _CONTACT, now=now)
         self._acquirer = Acquirer(
@@ -136,6 +143,7 @@ class Agent:
 
     def drain(self, how: OnTerm = OnTerm.FINISH) -> None:
         """Take no more work, and end when nothing runs. From any thread, not a signal handler."""
+        self._how = how
         self._draining.set()
         if how is OnTerm.HAND_BACK:
             self.attempts.hand_back()
@@ -154,6 +162,8 @@ class Agent:
         try:
             self._carry.start()
             self._take_up()
+            if self._draining.is_set():  # asked for before there was anything to ask
+                self.drain(self._how)
             self._heartbeat.start()
             self._wake.start()
             self._notifier.ready(f"{self.name} at {self._who.server}")
@@ -161,6 +171,7 @@ class Agent:
                 self._once()
         finally:
             self._notifier.stopping("ending")
+            self._draining.set()
             self._wake.close()
             self._heartbeat.close()
             self._carry.close()
@@ -224,24 +235,26 @@ class Agent:
             self._rest_until = self._now() + _REFUSED_S
             self._heartbeat.poke()
             return False
+        if self._draining.is_set():  # asked for meanwhile
+            for grant in grants:
+                self._give_back(grant)
+            return False
         begun = sum(self._begin(grant) for grant in grants)
         if begun:
             self._busy = self._now()
         return begun == len(grants) == min(slots, BATCH)
 
     def _begin(self, grant: LeaseGrant) -> bool:
-        """Carry out what was granted; say whether that was begun."""
-        try:
-            work = prepare(self.work, grant, self._who.server)
-        except StorageFull as error:
-            self._log.error("%s; asking for no work for %.0f s", error, REDELIVER_S)
-            self._rest_until = self._now() + REDELIVER_S
-            self._give_back(grant)
-            return False
-        begun = self.attempts.begin(work, grant)
+        """Carry out what was granted; False when that is going on."""
+        begun = self.attempts.begin(place_of(self.work, grant), grant)
         if begun:
             self._log.info("run %s (number %d), attempt %d", grant.run, grant.number, grant.attempt)
         return begun
+
+    def _full(self, grant: LeaseGrant, error: StorageFull) -> None:
+        self._log.error("%s; asking for no work for %.0f s", error, REDELIVER_S)
+        self._rest_until = self._now() + REDELIVER_S
+        self._give_back(grant)
 
     def _give_back(self, grant: LeaseGrant) -> None:
         report = Report(grant.run, grant.attempt, hand_back=True)

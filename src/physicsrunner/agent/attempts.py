@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from physicsrunner.agent.adopt import Terms, Work, finish, terms_of
+from physicsrunner.agent.adopt import Terms, Work, finish, terms_in, terms_of
 from physicsrunner.agent.resources import Machine
-from physicsrunner.errors import NotFound, PhysicsRunnerError
+from physicsrunner.errors import NotFound, PhysicsRunnerError, StorageFull
 from physicsrunner.runner.result import RunResult
 from physicsrunner.wire.messages import HeldLease, LeaseGrant, RenewalAnswer, Resources
 
@@ -88,12 +88,16 @@ class Attempts:
         self,
         carry: CarryOut,
         *,
+        prepare: Callable[[LeaseGrant], object],
+        on_full: Callable[[LeaseGrant, StorageFull], None],
         on_end: Callable[[], None],
         now: Callable[[], float],
         log: logging.Logger,
         keep: bool = False,
     ) -> None:
         self._carry = carry
+        self._prepare = prepare
+        self._on_full = on_full
         self._on_end = on_end
         self._now = now
         self._log = log
@@ -139,12 +143,17 @@ class Attempts:
     # -- beginning and ending ------------------------------------------------------------------
 
     def begin(self, work: Work, grant: LeaseGrant | None = None) -> bool:
-        """Carry *work* out in a thread; False when that is going on, or not due yet."""
+        """
+        Carry *work* out in a thread, which first makes its folder if it was just granted.
+
+        False when that is going on, or not due yet.
+        """
         with self._guard:
             held = self._held.get(work.key)
             if held is not None and (held.thread is not None or held.due > self._now()):
                 return False
-            fresh = Held(work, terms_of(work), self._carry.control())
+            terms = terms_of(work) if grant is None else terms_in(grant)
+            fresh = Held(work, terms, self._carry.control())
             if held is not None and held.lost:
                 fresh.lost = True
                 fresh.control.lease_lost()
@@ -179,6 +188,8 @@ class Attempts:
         """Carry one out; None: it must be tried again."""
         work = held.work
         try:
+            if grant is not None and not self._made(grant):
+                return "given back"
             result = self._carry(work, held.control, grant)
         except NotFound as error:
             self._log.error(
@@ -207,6 +218,15 @@ class Attempts:
         # Warnings name files that could not be sent; their only copy is here.
         remove = not self._keep and not result.warnings
         return self._finished(held, result.state.value, remove=remove)
+
+    def _made(self, grant: LeaseGrant) -> bool:
+        """Make the work folder; False when there is no room for it."""
+        try:
+            self._prepare(grant)
+        except StorageFull as error:
+            self._on_full(grant, error)
+            return False
+        return True
 
     def _finished(self, held: Held, outcome: str, *, remove: bool) -> str:
         try:

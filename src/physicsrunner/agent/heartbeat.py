@@ -82,11 +82,13 @@ class Heartbeat:
         self._poked.set()
 
     def close(self) -> None:
-        """End; waits for a call that is under way."""
+        """End; waits for a call that is under way, and says good-bye to a server that is there."""
         self._closed.set()
         self._poked.set()
         if self._thread.is_alive():
             self._thread.join(timeout=40.0)
+        if self._contact.answering and self.refused is None:
+            self.beat()
 
     @property
     def healthy(self) -> bool:

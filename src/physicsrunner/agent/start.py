@@ -55,12 +55,14 @@ class Process:
         self._log = log
         self._notifier = notifier
         self._ending = threading.Event()
+        self._how = OnTerm.FINISH
         self._guard = threading.Lock()
         self._agent: Agent | None = None
 
     def end(self, how: OnTerm) -> None:
         """Take no more work, and end as *how* says. From any thread, not a signal handler."""
         with self._guard:
+            self._how = how
             self._ending.set()
             agent = self._agent
         if agent is not None:
@@ -115,7 +117,7 @@ class Process:
                 with self._guard:
                     self._agent = agent
                 if self._ending.is_set():
-                    agent.drain()
+                    agent.drain(self._how)
                 agent.run()
             finally:
                 uplink.close()

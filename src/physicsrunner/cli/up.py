@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,8 @@ from physicsrunner.errors import AgentRefused, PhysicsRunnerError
 
 _POLL_S = 2.0  # the server is next door
 _END_S = 10.0
+_PAUSE_S = 1.0  # until an agent that ended unasked is started again
+_LONG_S = 60.0
 
 
 @make_command("up", server=False)
@@ -107,6 +110,7 @@ def _agent(settings: dict[str, Any], data: Path, begin: threading.Event) -> Iter
 
     def keep() -> None:
         begin.wait()
+        pause = _PAUSE_S
         known = (Path(settings["work"]) / KEPT).exists()
         while not ending.is_set():
             # Whom the server does not know, or knows no more (its data are new), is enrolled.
@@ -114,8 +118,11 @@ def _agent(settings: dict[str, Any], data: Path, begin: threading.Event) -> Iter
             children[:] = [child]
             if ending.is_set():
                 _end(child)
+            began = time.monotonic()
             known = child.wait() != AgentRefused.exit_code
-            ending.wait(1.0)  # one that ends unasked is started again, not in a tight loop
+            # One that ends unasked is started again, not in a tight loop.
+            pause = _PAUSE_S if time.monotonic() - began > _LONG_S else min(2 * pause, _LONG_S)
+            ending.wait(pause)
 
     keeper = threading.Thread(target=keep, name="agent", daemon=True)
     keeper.start()
