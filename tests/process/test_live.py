@@ -13,10 +13,13 @@ import pytest
 import socketio
 import websocket
 
+from physicsrunner.client.live import Feed
 from physicsrunner.server import rooms as door
 from physicsrunner.wire import live, rest
 from physicsrunner.wire.live import Event
 from tests.contract.rest_server import RestServer, rest_server
+from tests.process.test_webhooks import ask, happen
+from tests.support.processes import Processes
 from tests.support.wait import wait_until
 
 
@@ -212,6 +215,25 @@ def test_a_viewer_that_does_not_read_is_dropped(
         wait_until(dropped, timeout=20)
         wait_until(lambda: len(good.of(live.LOG)) == count, on_timeout=lambda: len(good.events))
     slow.close()
+
+
+def test_a_feed_goes_on_where_it_was_over_a_restart_of_the_server(processes: Processes) -> None:
+    """The server is killed -9 and restarted: a feed gets every event once, in order."""
+    server = processes.server()
+    with Feed(server.url, server.token, "all", after=0) as feed:
+        seen: list[int] = []
+        for _ in range(3):
+            happen(server, 3)
+            server.kill()
+            server.restart()
+        happen(server, 1)
+        newest = ask(server, "GET", rest.EVENTS)["newest"]
+        while not seen or seen[-1] < newest:
+            event = feed.next(30)
+            assert event is not None, seen
+            if event.id is not None:
+                seen.append(event.id)
+    assert seen == list(range(1, newest + 1))
 
 
 def test_log_lines_arrive_once_and_in_order(server: RestServer) -> None:
