@@ -19,8 +19,9 @@ from physicsrunner.errors import (
     PhysicsRunnerError,
 )
 from physicsrunner.server.hub import Hub
+from physicsrunner.server.members import Member, Told, Why
 from physicsrunner.server.metrics import Metrics
-from physicsrunner.server.rooms import Member, Rooms, Told, Why
+from physicsrunner.server.rooms import Rooms
 from physicsrunner.service.access import Identity
 from physicsrunner.service.outbox import shown
 from physicsrunner.store.outbox import EventFilter

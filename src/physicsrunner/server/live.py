@@ -20,9 +20,10 @@ from socketio import packet as socket_packet
 
 from physicsrunner.errors import InvalidRequest, NotAllowed, PhysicsRunnerError
 from physicsrunner.server.bodies import StrictJson
+from physicsrunner.server.members import Member, Told, Why
 from physicsrunner.server.origin import is_own
 from physicsrunner.server.problems import problem
-from physicsrunner.server.rooms import Member, Rooms, Told, Why
+from physicsrunner.server.rooms import Rooms
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.wire import live
 

@@ -19,12 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
-from enum import Enum
-from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from anyio import to_thread
 
@@ -35,6 +32,7 @@ from physicsrunner.errors import (
     TooLarge,
 )
 from physicsrunner.server.hub import Hub
+from physicsrunner.server.members import Member, Told, Why
 from physicsrunner.server.metrics import Metrics
 from physicsrunner.server.waker import Waker
 from physicsrunner.service.access import AccessService, Identity
@@ -63,56 +61,6 @@ _COMMANDS: Final = {
 }
 
 _LOG = logging.getLogger(__name__)
-
-
-class Why(Enum):
-    """Why a member is sent away."""
-
-    SLOW = "slow"
-    TOKEN = "token"  # noqa: S105 - a reason, no secret
-    STOPPING = "stopping"
-
-
-class Told:
-    """An event on its way; each door puts it into words once, under a name of its own."""
-
-    def __init__(self, event: Event) -> None:
-        self.event = event
-        self.words: dict[str, Any] = {}
-
-    @cached_property
-    def envelope(self) -> dict[str, Any]:
-        """The event as it travels."""
-        return self.event.envelope()
-
-
-class Member(ABC):
-    """One connection of somebody who listens; each door has its own kind."""
-
-    def __init__(self, identity: Identity) -> None:
-        self.identity = identity
-        self.rooms: dict[str, Room] = {}
-        self.gone = False
-
-    @abstractmethod
-    def tell(self, told: Told) -> None:
-        """Have the event sent; never waits."""
-
-    @abstractmethod
-    def command(self, data: dict[str, Any]) -> None:
-        """Have a command sent to an agent; never waits."""
-
-    @abstractmethod
-    def left(self, room: str, error: PhysicsRunnerError) -> None:
-        """Have it said that it hears no more of *room*, and why; never waits."""
-
-    @abstractmethod
-    def waiting(self) -> int:
-        """Return how many messages have not been sent yet."""
-
-    @abstractmethod
-    async def send_away(self, why: Why) -> None:
-        """End the connection without waiting for the other side."""
 
 
 class Rooms:

@@ -24,8 +24,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from physicsrunner.errors import InvalidRequest, NotAuthenticated, PhysicsRunnerError, TooLarge
 from physicsrunner.server.bodies import StrictJson
 from physicsrunner.server.live import MAX_MESSAGE, asked_room
+from physicsrunner.server.members import Member, Told, Why
 from physicsrunner.server.problems import problem
-from physicsrunner.server.rooms import Member, Rooms, Told, Why
+from physicsrunner.server.rooms import Rooms
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.wire import live
 
