@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,34 +22,11 @@ from physicsrunner.service.grants import lease_change
 from physicsrunner.service.reports import reported
 from physicsrunner.store.base import AgentRow, Change, FileRow, ModelRow, Offer, Store
 from physicsrunner.store.memory import MemoryStore
-from physicsrunner.store.sql import SqlStore
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import Report
-from tests.support.postgres import PostgresServer
 
 START = 1_000.0
 TERMS = LeaseTerms(lease_s=60, renew_s=15)
-STORES = ("memory", "sqlite", "postgresql")
-
-
-@pytest.fixture(params=STORES)
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
-    """Give a function that opens an empty store of each kind."""
-    if request.param == "memory":
-        yield MemoryStore
-    elif request.param == "sqlite":
-        yield lambda: SqlStore(f"sqlite:///{tmp_path / uuid.uuid4().hex}.db")
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        yield lambda: SqlStore(server.fresh())
-        server.drop()
-
-
-@pytest.fixture
-def store(opener: Callable[[], Store]) -> Iterator[Store]:
-    opened = opener()
-    yield opened
-    opened.close()
 
 
 def make(run: str | None = None, **fields: Any) -> RunRecord:

@@ -65,7 +65,6 @@ class Hot:
             compiled = self._statement.compile(
                 dialect=connection.dialect,
                 column_keys=self._columns,
-                compile_kwargs={"render_postcompile": True},
             )
             order = None if compiled.positiontup is None else tuple(compiled.positiontup)
             fixed = {key: value for key, value in compiled.params.items() if value is not None}

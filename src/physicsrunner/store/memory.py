@@ -22,7 +22,7 @@ from physicsrunner.store.memory_clock import MemoryClock, queue_place, summary_o
 from physicsrunner.store.memory_outbox import MemoryOutbox
 from physicsrunner.store.rows import Actor, AttemptRecord, Change, Offer, RunPage
 from physicsrunner.store.sql_counts import kinds
-from physicsrunner.store.sql_ways import matches
+from physicsrunner.store.sql_ways import matches, simplified
 from physicsrunner.wire.live import Event
 
 
@@ -134,7 +134,10 @@ class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
 
     def runs(self, wanted: RunFilter) -> RunPage:
         """Return one page of the runs that *wanted* describes."""
-        key = wanted.sort.removeprefix("-")
+        asked = simplified(wanted)
+        if asked is None:
+            return RunPage([], 0)
+        wanted, key = asked, asked.sort.removeprefix("-")
 
         def place(run: RunSummary) -> Any:
             value = getattr(run, key)
@@ -252,8 +255,9 @@ class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
             for kind, key, most in caps
         )
 
-    def _project_cap(self, _project: str | None) -> int | None:
-        return None
+    def _project_cap(self, project: str | None) -> int | None:
+        row = self._accounts.projects.get(project or "")
+        return None if row is None else row.max_concurrent_runs
 
     def _held(self, kind: str, key: str) -> int:
         counts = self.counts(kind, key)

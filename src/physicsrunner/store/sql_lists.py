@@ -9,7 +9,7 @@ Promises:
 - Where no index has both the filter and the order, at most `WINDOW` runs are looked at: all that
   match, if they are no more, otherwise those that come first in the order that is asked for, or the
   newest. The page says so (``exact``). Parts of names are looked for in the same way.
-- Nobody leafs deeper than `DEEPEST` runs.
+- Nobody leafs deeper than `sql_ways.DEEPEST` runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from sqlalchemy import (
 
 from physicsrunner.core.run import RunFilter, RunSummary
 from physicsrunner.core.state import RunState
-from physicsrunner.errors import InvalidRequest
 from physicsrunner.store import schema
 from physicsrunner.store.rows import RunPage
 from physicsrunner.store.sql_counts import read_counts
@@ -47,7 +46,6 @@ from physicsrunner.store.sql_ways import (
 )
 
 WINDOW: Final = 2_000
-DEEPEST: Final = 100_000
 _RUNS: Final = schema.runs.c
 _TAGS: Final = schema.run_tags.c
 _UNKNOWN: Final = ("started_at", "completed_at")  # sort keys that a run may not have
@@ -58,11 +56,6 @@ class SqlLists(SqlEvents):
 
     def runs(self, wanted: RunFilter) -> RunPage:
         """Return one page of the runs that *wanted* describes."""
-        if wanted.offset > DEEPEST:
-            raise InvalidRequest(
-                f"offset={wanted.offset}: lists are leafed through up to {DEEPEST} runs; "
-                "narrow it down, or turn the order round"
-            )
         asked = simplified(wanted)
         if asked is None:
             return RunPage([], 0)

@@ -37,6 +37,8 @@ _FIRST: Final = 8  # candidates looked at in one go: most often the first one fi
 _PAGE: Final = 200  # and then
 _MOST: Final = 5_000  # candidates looked at in one call, when few of them fit
 _HELD: Final = sorted(state.value for state in HELD)
+# Words of ours, said in full: a statement that is compiled once has no list of unknown length.
+_IS_HELD: Final = _COUNTS.status.in_([literal_column(f"'{state}'") for state in _HELD])
 _LEASABLE: Final = sorted(state.value for state in LEASABLE)
 _AGENT: Final = Hot(select(schema.agents.c.state).where(schema.agents.c.id == bindparam("agent")))
 
@@ -131,7 +133,7 @@ def _room(kind: str, table: Any) -> ColumnElement[int]:
     """Return how many more runs an owner may hold."""
     held = (
         select(func.coalesce(func.sum(_COUNTS.runs), 0))
-        .where(_COUNTS.kind == kind, _COUNTS.key == table.c.id, _COUNTS.status.in_(_HELD))
+        .where(_COUNTS.kind == kind, _COUNTS.key == table.c.id, _IS_HELD)
         .scalar_subquery()
     )
     left: ColumnElement[int] = table.c.max_concurrent_runs - held

@@ -16,10 +16,12 @@ from sqlalchemy import ColumnElement, and_, or_
 
 from physicsrunner.core.run import RunFilter
 from physicsrunner.core.state import RunState
+from physicsrunner.errors import InvalidRequest
 from physicsrunner.store import schema
 
 _RUNS: Final = schema.runs.c
 MOST_BRANCHES: Final = 100
+DEEPEST: Final = 100_000  #: the largest offset
 _OWNERS: Final = {
     "project_id": "project",
     "study_id": "study",
@@ -66,6 +68,11 @@ LOOKED_AT: Final = {"projects": ("project_id", "created_by")}
 
 def simplified(wanted: RunFilter) -> RunFilter | None:
     """Return *wanted* with nothing said twice; None if no run can be wanted."""
+    if wanted.offset > DEEPEST:
+        raise InvalidRequest(
+            f"offset={wanted.offset}: lists are leafed through up to {DEEPEST} runs; "
+            "narrow it down, or turn the order round"
+        )
     wanted = replace(wanted, status=list(dict.fromkeys(wanted.status)))
     if len(wanted.status) == 1 and wanted.sort.endswith("status"):  # then all have the same
         wanted = replace(wanted, sort=wanted.sort.replace("status", "created_at"))
