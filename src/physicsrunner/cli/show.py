@@ -53,7 +53,7 @@ def show(call: Invocation, client: Client, run: dict[str, Any]) -> None:
         ("state", f"{state_words(run)}, {progress}"),
         ("reason", run.get("reason") or ""),
         ("doing", run.get("label") or ""),
-        ("error", run.get("error_message") or ""),
+        ("error", "" if _is_said(run) else run.get("error_message") or ""),
         ("exit code", "" if run.get("exit_code") is None else str(run["exit_code"])),
         ("created", f"{ago(run.get('created_at'), now)} by {run.get('created_by', '')}"),
         ("took", seconds(duration(run, now))),
@@ -78,6 +78,10 @@ def show(call: Invocation, client: Client, run: dict[str, Any]) -> None:
     if results:
         screen.text()
         result_table(call, results, indent="  ")
+
+
+def _is_said(run: dict[str, Any]) -> bool:
+    return str(run.get("error_message")) in str(run.get("reason"))
 
 
 def _asked_for(run: dict[str, Any]) -> list[tuple[str, str]]:
