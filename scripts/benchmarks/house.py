@@ -46,9 +46,7 @@ def up(slots: int) -> Iterator[House]:
             token = (place / "data" / "admin.token").read_text().strip()
             with Client(found[1].decode(), token) as client:
                 agent = wait_until(lambda: _child(started.pid), on_timeout=started.story)
-                wait_until(
-                    lambda: _active(client, slots), timeout=60.0, on_timeout=started.story
-                )
+                wait_until(lambda: _active(client, slots), timeout=60.0, on_timeout=started.story)
                 assert agent is not None
                 yield House(client, started.pid, agent, place)
         finally:
@@ -57,8 +55,7 @@ def up(slots: int) -> Iterator[House]:
 
 def _active(client: Client, slots: int) -> bool:
     return any(
-        agent.get("slots") == slots and agent.get("state") == "active"
-        for agent in client.agents()
+        agent.get("slots") == slots and agent.get("state") == "active" for agent in client.agents()
     )
 
 

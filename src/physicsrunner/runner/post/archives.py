@@ -33,10 +33,10 @@ _PACKED: Final = frozenset({".zip", ".gz", ".bz2", ".xz", ".zst", ".png", ".jpg"
 def geometry_archives(folder: WorkFolder) -> list[Path]:
     """Make an archive of each kind of geometry file below outputs/; return their paths."""
     made = []
-    for kind in GEOMETRY:
-        files = [
-            path for path in _walk(folder.outputs, folder) if path.suffix.lower() == f".{kind}"
-        ]
+    found: dict[str, list[Path]] = {kind: [] for kind in GEOMETRY}
+    for path in _walk(folder.outputs, folder, tuple(f".{kind}" for kind in GEOMETRY)):
+        found[path.suffix.lower()[1:]].append(path)
+    for kind, files in found.items():
         if files:
             target = folder.outputs / "files" / f"{kind}.tar.gz"
             _tar(files, folder.outputs, target)
@@ -97,10 +97,12 @@ def _tar(files: Iterable[Path], base: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _walk(root: Path, folder: WorkFolder) -> Iterator[Path]:
+def _walk(root: Path, folder: WorkFolder, endings: tuple[str, ...] = ("",)) -> Iterator[Path]:
     for here, folders, files in os.walk(root):
         folders.sort()
         for name in sorted(files):
+            if not name.lower().endswith(endings):
+                continue
             path = Path(here) / name
             if _inside(path, folder):
                 yield path
