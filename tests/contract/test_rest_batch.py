@@ -137,7 +137,11 @@ def test_a_batch_that_runs_one_after_the_other(server: RestServer, model: str) -
 
 def test_studies_are_made_once_and_shown(server: RestServer, model: str) -> None:
     """The id is the idempotency key; what is not there is not found."""
-    wanted = {"id": str(uuid.uuid4()), "name": "doe", "max_concurrent_runs": 3}
+    wanted: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        "name": "doe",
+        "max_concurrent_runs": 3,
+    }
     made = [server.value("POST", rest.STUDIES, json=wanted, status=201) for _ in range(2)]
     assert made[0] == made[1]
     assert made[0]["name"] == "doe"
