@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,32 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import JSON, MetaData, inspect, text
 
+from physicsrunner.core.run import RunFilter
+from physicsrunner.core.state import RunState
 from physicsrunner.errors import ConfigError
 from physicsrunner.store import migrate
 from physicsrunner.store.database import Database
 from physicsrunner.store.migrate import downgrade, present, upgrade
 from physicsrunner.store.schema import METADATA
+from physicsrunner.store.sql import SqlStore
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'a b.db'}")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """Give an empty database of each kind."""
+    if request.param == "sqlite":
+        opened = Database(f"sqlite:///{tmp_path / 'a b.db'}")
+    else:
+        opened = Database(request.getfixturevalue("postgres"))
     yield opened
     opened.close()
+
+
+def _differs(_context: Any, _found: Any, column: Any, *_: Any) -> bool | None:
+    # PostgreSQL cannot compare two values of type json; None: compare as usual.
+    return False if isinstance(column.type, JSON) else None
 
 
 def test_models_and_migrations_agree(database: Database) -> None:
@@ -32,7 +45,7 @@ def test_models_and_migrations_agree(database: Database) -> None:
 
     with database.read() as connection:
         context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": True}
+            connection, opts={"compare_type": True, "compare_server_default": _differs}
         )
         assert compare_metadata(context, METADATA) == []
 
@@ -81,3 +94,82 @@ def test_a_newer_database_is_refused_and_left_alone(database: Database) -> None:
         upgrade(database)
     with database.read() as connection:
         assert present(connection) == "9999"
+
+
+def add_old_runs(database: Database) -> None:
+    """Add runs as the first release kept them."""
+    columns = (
+        "id, number, name, simulation_type, status, tags, priority, cpu_cores, memory_gb,"
+        " gpu_count, storage_gb, labels, progress_percent, created_by, created_at, updated_at,"
+        " result_count, attempt, retry_count, lost_count, on_lost_contact, project_id, agent"
+    )
+    metadata = MetaData()
+    with database.write() as connection:
+        metadata.reflect(connection)
+        tables = metadata.tables
+        for number in range(1, 7):
+            run = {name.strip(): 0 for name in columns.split(",")}
+            values: dict[str, Any] = {
+                **run,
+                "id": f"r{number}",
+                "number": number,
+                "created_at": number,
+                "status": "completed" if number % 3 else "queued",
+                "project_id": "p" if number % 2 else None,
+                **dict.fromkeys(("name", "simulation_type"), "n"),
+                "tags": [],
+                "labels": [],
+                "created_by": "ada",
+                "on_lost_contact": "wait",
+                "agent": "x",
+                "attempt": 1,
+            }
+            connection.execute(tables["runs"].insert(), values)
+            connection.execute(tables["run_tags"].insert(), {"run_id": f"r{number}", "tag": "t"})
+
+
+def test_runs_of_the_first_release_are_counted_and_listed(database: Database) -> None:
+    """Rows of 0001 survive the way up and down, and counts and tags are filled from them."""
+    upgrade(database, "0001")
+    add_old_runs(database)
+
+    store = SqlStore(database.url.render_as_string(hide_password=False))
+    try:
+        assert store.counts("all") == {RunState.COMPLETED: 4, RunState.QUEUED: 2}
+        assert store.counts("project", "p") == {RunState.COMPLETED: 2, RunState.QUEUED: 1}
+        assert store.counts("private", "ada") == {RunState.COMPLETED: 2, RunState.QUEUED: 1}
+        assert sum(store.counts("agent", "x").values()) == 6
+        page = store.runs(RunFilter(tag="t"))
+        assert [run.number for run in page.runs] == [6, 5, 4, 3, 2, 1]
+        assert [run.pinned for run in page.runs] == [False] * 6
+    finally:
+        store.close()
+    downgrade(database, "0001")
+    with database.read() as connection:
+        assert present(connection) == "0001"
+        assert connection.execute(text("SELECT count(*) FROM runs")).scalar() == 6
+        assert connection.execute(text("SELECT count(*) FROM run_tags")).scalar() == 6
+
+
+def test_servers_that_start_at_once_migrate_once(database: Database) -> None:
+    """Whoever comes second waits and finds the tables there."""
+    others = [Database(database.url.render_as_string(hide_password=False)) for _ in range(3)]
+    failed: list[BaseException] = []
+
+    def work(one: Database) -> None:
+        try:
+            upgrade(one)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(one,)) for one in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    for one in others:
+        one.close()
+
+    assert failed == []
+    with database.read() as connection:
+        assert present(connection) == migrate.HEAD

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from physicsrunner.errors import (
@@ -70,12 +70,44 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a transaction that writes; it is stored when the block ends, undone if it raises."""
         # In this process at a lock, so that nobody sleeps in SQLite's busy loop.
+        with (
+            self._writer,
+            self.translated(),
+            self.engine.connect() as connection,
+            self._writing(connection) as writing,
+        ):
+            yield writing
+
+    @contextmanager
+    def alter(self) -> Iterator[Connection]:
+        """
+        Open a transaction that changes tables.
+
+        SQLite changes a table by making it anew: the rows that refer to the old one must stay.
+        """
         with self._writer, self.translated(), self.engine.connect() as connection:
-            writing = connection.execution_options(physicsrunner_write=True)
-            with writing.begin():
-                if self.dialect == "postgresql":
-                    writing.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
-                yield writing
+            if self.dialect != "sqlite":
+                with self._writing(connection) as writing:
+                    yield writing
+                return
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with self._writing(connection) as writing:
+                    yield writing
+                    lost = writing.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+                    if lost:
+                        raise ConfigError(f"{len(lost)} rows refer to rows that are not there")
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON")
+
+    @contextmanager
+    def _writing(self, connection: Connection) -> Iterator[Connection]:
+        writing = connection.execution_options(physicsrunner_write=True)
+        with writing.begin():
+            if self.dialect == "postgresql":
+                writing.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+            yield writing
 
     def close(self) -> None:
         """Close all connections."""
@@ -108,12 +140,12 @@ def meaning(error: Exception, cause: BaseException | None) -> Exception:
     """Return what the driver's error *cause* means to us; *error* itself if it is our own fault."""
     text = str(cause).lower()
     state = str(getattr(cause, "sqlstate", None) or "")
-    kind = type(cause).__name__
+    kinds = {kind.__name__ for kind in type(cause).__mro__}  # drivers name them alike
     if state == "53100" or any(word in text for word in _FULL):
         return StorageFull(f"the database cannot grow: {cause}")
-    if kind == "DataError" or isinstance(error, DataError):
+    if "DataError" in kinds:
         return InvalidRequest(f"a text or number that cannot be stored: {cause}")
-    passing = kind in ("OperationalError", "InterfaceError") or isinstance(error, OperationalError)
+    passing = kinds & {"OperationalError", "InterfaceError"}
     if passing or state.startswith(_GONE) or any(word in text for word in _DOWN):
         return ServerUnavailable(f"the database does not answer: {cause}")
     return error

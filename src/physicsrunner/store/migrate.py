@@ -26,7 +26,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the database up to *revision*. Two servers that start at once do it once."""
     if revision == "head" and _is_current(database):
         return
-    with database.write() as connection:
+    with database.alter() as connection:
         if present(connection) not in (None, *_known()):
             raise ConfigError(
                 f"the database is of a newer physicsrunner (revision {present(connection)}); "
@@ -37,7 +37,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 def downgrade(database: Database, revision: str) -> None:
     """Take the database back to *revision* (``base``: no table is left)."""
-    with database.write() as connection:
+    with database.alter() as connection:
         _run("downgrade", connection, revision)
 
 

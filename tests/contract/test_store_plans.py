@@ -1,0 +1,138 @@
+"""How the databases carry out every list: along an index, without sorting a table."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from physicsrunner.core.run import SORT_KEYS, RunFilter, RunRecord
+from physicsrunner.core.state import RunState
+from physicsrunner.store.base import Store
+from physicsrunner.store.sql import SqlStore
+from tests.contract.test_store import START, make
+
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"status": [RunState.FAILED]},
+    {"status": [RunState.FAILED, RunState.QUEUED]},
+    {"project_id": "p1"},
+    {"project_id": "p1", "status": [RunState.COMPLETED]},
+    {"projects": ["p1", "p2"], "visible_to": "ada"},
+    {"model_id": "m1"},
+    {"created_by": "ada"},
+    {"agent": "x1"},
+    {"study_id": "s1"},
+    {"name": "n1"},
+    {"tag": "t"},
+]
+
+
+@pytest.fixture
+def filled(store: Store) -> SqlStore:
+    """Give a SQL store with runs of every kind."""
+    assert isinstance(store, SqlStore)
+    states = [RunState.QUEUED, RunState.FAILED, RunState.COMPLETED, RunState.RUNNING]
+    items: list[tuple[RunRecord, list[Any]]] = [
+        (
+            make(
+                f"{n:036d}",
+                name=f"n{n}",
+                created_at=START + n,
+                status=states[n % 4],
+                project_id=(None, "p1", "p2")[n % 3],
+                model_id=f"m{n % 2}",
+                study_id=f"s{n % 5}",
+                agent=f"x{n % 2}",
+                tags=["t"],
+            ),
+            [],
+        )
+        for n in range(300)
+    ]
+    store.add_runs(items)
+    return store
+
+
+def plans(store: SqlStore, wanted: RunFilter) -> Iterator[list[tuple[int, int, str]]]:
+    """Iterate over the plans of the statements of a list: (node, parent, what it does)."""
+    engine = store.database.engine
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, values: Any, _x: Any, many: bool) -> None:
+        if statement.startswith("SELECT") and not many:
+            seen.append((statement, values))
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        store.runs(wanted)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    with store.database.read() as connection:
+        for statement, values in seen:
+            if store.database.dialect == "sqlite":
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+                yield [(row[0], row[1], row[3]) for row in rows]
+            else:
+                rows = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", values)
+                nodes: list[tuple[int, int, str]] = []
+                _flatten(rows.scalar_one()[0]["Plan"], 0, nodes)
+                yield nodes
+
+
+def _flatten(plan: dict[str, Any], parent: int, nodes: list[tuple[int, int, str]]) -> None:
+    number = len(nodes) + 1
+    nodes.append((number, parent, f"{plan['Node Type']} {plan.get('Relation Name', '')}".strip()))
+    for part in plan.get("Plans", []):
+        _flatten(part, number, nodes)
+
+
+def unbounded(plan: list[tuple[int, int, str]]) -> list[str]:
+    """Return the steps that read or sort a whole table."""
+    found = []
+    of = {node: (parent, what) for node, parent, what in plan}
+    for node, parent, what in plan:
+        if what.startswith("SCAN runs") and "USING" not in what:
+            found.append(what)
+        if what.startswith(("Seq Scan runs", "Seq Scan run_tags")):
+            found.append(what)
+        if "TEMP B-TREE FOR ORDER BY" in what or "TEMP B-TREE FOR RIGHT PART" in what:
+            beside = [other for _, up, other in plan if up == parent]
+            found += [f"{what} of {other}" for other in beside if " runs" in other]
+        if what == "Sort":
+            # Up to a Limit everything below is what the Limit lets through.
+            found += [
+                f"{what} of {other}"
+                for below, _, other in plan
+                if other.endswith(" runs") and _reaches(below, node, of)
+            ]
+    return found
+
+
+def _reaches(below: int, node: int, of: dict[int, tuple[int, str]]) -> bool:
+    while below != node:
+        if below == 0 or of[below][1] == "Limit":
+            return False
+        below = of[below][0]
+    return True
+
+
+@pytest.mark.parametrize("opener", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("fields", FILTERS, ids=str)
+def test_no_list_reads_or_sorts_a_whole_table(filled: SqlStore, fields: dict[str, Any]) -> None:
+    """Whatever is filtered and in whatever order: an index has it, or few rows are looked at."""
+    for key, sign in itertools.product(SORT_KEYS, ("", "-")):
+        for plan in plans(filled, RunFilter(sort=sign + key, **fields)):
+            assert unbounded(plan) == [], (sign + key, plan)
+
+
+def test_a_scan_and_a_sort_would_be_seen() -> None:
+    """The check itself finds what it is for."""
+    assert unbounded([(2, 0, "SCAN runs")])
+    assert unbounded([(2, 0, "SEARCH runs USING INDEX x"), (9, 0, "USE TEMP B-TREE FOR ORDER BY")])
+    assert not unbounded([(2, 0, "SCAN runs USING INDEX ix_runs_created")])
+    assert unbounded([(1, 0, "Limit"), (2, 1, "Sort"), (3, 2, "Index Scan runs")])
+    assert not unbounded([(1, 0, "Sort"), (2, 1, "Limit"), (3, 2, "Index Scan runs")])
