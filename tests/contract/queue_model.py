@@ -58,6 +58,7 @@ class Run:
             "attempt": self.attempt,
             "agent": self.agent,
             "deadline": self.deadline,
+            "not_before": self.not_before,
             "unreachable": self.unreachable,
             "held": self.held,
             "cancel_requested": self.cancel,
