@@ -15,12 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+#: Where there is none that counts sleep, one that does not.
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 LOST_S: Final = 360.0  #: until the server has said it
 
 
 def boot_clock() -> float:
     """Return seconds that also count while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.clock_gettime(_CLOCK)
 
 
 class Contact:

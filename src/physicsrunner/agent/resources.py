@@ -71,7 +71,8 @@ def look(
 
 def usable_cores(cgroup: Path = _CGROUP) -> float:
     """Return the cores that this process may use."""
-    allowed = float(len(os.sched_getaffinity(0)))
+    set_of = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    allowed = float(len(set_of(0)) if set_of is not None else os.cpu_count() or 1)
     quota, _, period = _text(cgroup / "cpu.max").partition(" ")
     if quota.isdigit() and period.strip().isdigit() and int(period) > 0:
         return max(0.1, min(allowed, round(int(quota) / int(period), 2)))
