@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 import physicsrunner
+from physicsrunner.events.base import needs_nats
 from physicsrunner.server import openapi, problems
 from physicsrunner.server.auth import open_route
 from physicsrunner.server.hub import Hub
@@ -95,6 +96,8 @@ class Application:
     """The ASGI application of one server, and how to ask it to end."""
 
     def __init__(self, services: Services, *, limits: Limits | None = None) -> None:
+        if services.options.nats:
+            needs_nats("the setting nats")  # now, and not when the first event is to be told
         self._services = services
         self._limits = limits or Limits()
         self._hub: Hub | None = None

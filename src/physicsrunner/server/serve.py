@@ -35,6 +35,8 @@ from physicsrunner.service.services import Services, build
 GRACE_S: Final = 3  #: for requests in hand when the server is asked to end
 KEEP_ALIVE_S: Final = 120  #: longer than a runner is silent, so that its connection is there
 BACKLOG: Final = 2048
+WS_MESSAGE: Final = 128 * 1024  #: bytes of one message of a viewer, before any door looks at it
+WS_PING_S: Final = 20.0
 
 _LOG = logging.getLogger(__name__)
 
@@ -155,7 +157,9 @@ def _config(
         application.asgi,
         http=BodyProtocol,
         ws_per_message_deflate=False,
-        ws_ping_interval=None,  # socket.io has its own
+        ws_max_size=WS_MESSAGE,
+        ws_ping_interval=WS_PING_S,  # half-open lines of /ws; socket.io has its own besides
+        ws_ping_timeout=WS_PING_S,
         log_config=None,
         access_log=False,
         server_header=False,

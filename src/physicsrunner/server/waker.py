@@ -12,6 +12,7 @@ known, which only changes who is told first.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -23,6 +24,7 @@ WAVE_S: Final = 0.05  #: between two waves of agents that are told
 LONGEST_S: Final = 86_400.0  #: that is waited for a run that is to be tried again
 ROUND_S: Final = 0.25  #: after a round in which nobody took what waits
 
+_LOG = logging.getLogger(__name__)
 _MAKES_WORK: Final = frozenset({live.QUEUED, live.RELEASED})
 _ENDS: Final = frozenset({live.COMPLETED, live.FAILED, live.CANCELLED, live.TIMED_OUT, live.FREED})
 _IDLES: Final = _ENDS | {live.DELETED, live.HELD}
@@ -96,8 +98,11 @@ class Waker:
             if not idle:
                 return
             for agent in idle[:size]:
-                self._wake(agent)
                 told.add(agent)
+                try:
+                    self._wake(agent)
+                except Exception:
+                    _LOG.exception("agent %s was not told that there is work", agent)
             size *= 2
             await asyncio.sleep(WAVE_S)
 

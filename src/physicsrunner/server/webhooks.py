@@ -74,8 +74,10 @@ class Webhooks:
 
     def take(self, events: Sequence[Event]) -> None:
         """Wake the carriers whose webhooks want one of *events*."""
+        # What it is told depends on type and project alone: many events are few kinds.
+        kinds = {(event.type, event.project): event for event in events if event.id is not None}
         for carrier in self._carriers.values():
-            if any(event.id is not None and carrier.wants(event) for event in events):
+            if not carrier.wake.is_set() and any(map(carrier.wants, kinds.values())):
                 carrier.wake.set()
 
     async def run(self) -> None:
