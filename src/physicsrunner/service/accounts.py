@@ -10,7 +10,7 @@ runs would become those of the next person of that name. One enabled admin alway
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from physicsrunner.core.permissions import ROLES, Scope
@@ -25,6 +25,8 @@ from physicsrunner.errors import (
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.names import project_id, title_of, user_name
 from physicsrunner.service.passwords import Passwords
+from physicsrunner.service.people import Project as Project
+from physicsrunner.service.people import User as User
 from physicsrunner.service.standing import Accounts
 from physicsrunner.service.tokens import Issued, account_event, revoke_all
 from physicsrunner.store.accounts import AccountBook, MemberRow, ProjectRow, UserRow
@@ -36,31 +38,6 @@ LOCKED_S: Final = 15 * 60.0
 LOGIN_S: Final = 12 * 3600.0
 LONGEST_LOGIN_S: Final = 90 * 86_400.0
 UNCHANGED: Final = object()  #: of an argument: leave it as it is
-
-
-@dataclass(frozen=True)
-class User:
-    """A person, as others see them."""
-
-    name: str
-    role: str | None
-    disabled: bool
-    locked: bool
-    has_password: bool
-    created_at: float
-    last_login: float | None = None
-
-
-@dataclass(frozen=True)
-class Project:
-    """A project, and the caller's role in it."""
-
-    id: str
-    name: str
-    created_by: str
-    created_at: float
-    max_concurrent_runs: int | None = None
-    role: str | None = None  #: of the one who asks; None: a member of it they are not
 
 
 class AccountService:

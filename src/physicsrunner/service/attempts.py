@@ -19,6 +19,7 @@ from typing import Final
 
 from physicsrunner.errors import AlreadyPublished
 from physicsrunner.store.base import FileRow, Store
+from physicsrunner.store.rows import Actor
 from physicsrunner.store.spool import Spool, SpoolFile
 from physicsrunner.wire.live import Event
 
@@ -87,10 +88,12 @@ class AttemptFiles:
             self._store.unseal(self.run, self.attempt, path, removed_at=removed_at)
             self._rows[path] = None
 
-    def seal(self, rows: Sequence[FileRow], events: Sequence[Event]) -> None:
+    def seal(
+        self, rows: Sequence[FileRow], events: Sequence[Event], by: Actor | None = None
+    ) -> None:
         """Keep *rows*, whose bytes are on the disk."""
         try:
-            self._store.seal(self.run, self.attempt, rows, events)
+            self._store.seal(self.run, self.attempt, rows, events, by=by)
         except BaseException:
             for row in rows:  # whether they were written is not known
                 self._rows.pop(row.path, None)

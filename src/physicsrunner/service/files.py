@@ -77,6 +77,7 @@ class FileService:
             tails=Tails(self._feed, self._now),
             now=self._now,
             amend=amend,
+            by=identity.actor,
         )
 
     def _target(

@@ -34,6 +34,7 @@ from physicsrunner.service.tails import Tails
 from physicsrunner.service.transfer import Transfer, failed, superseded
 from physicsrunner.store.base import FileRow
 from physicsrunner.store.flush import Flusher
+from physicsrunner.store.rows import Actor
 from physicsrunner.store.spool import SpoolFile, translated
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
@@ -70,8 +71,10 @@ class FrameWriter:
         tails: Tails,
         now: Callable[[], float],
         amend: bool = False,
+        by: Actor | None = None,
     ) -> None:
         self._ops = ops
+        self._by = by  # named for what is sealed
         self._amend = amend  # sealed files of a published attempt may change
         self._targets = targets
         self._attempts = attempts
@@ -309,7 +312,7 @@ class FrameWriter:
                     self._fail([seal], superseded(seal.row.path))
             rows = list({seal.row.path: seal.row for seal in standing}.values())
             if rows:
-                attempt.seal(rows, [_sealed(attempt, rows, self._now())])
+                attempt.seal(rows, [_sealed(attempt, rows, self._now())], self._by)
 
     def _fail(self, seals: Sequence[_Seal], error: PhysicsRunnerError) -> None:
         for seal in seals:

@@ -23,6 +23,8 @@ from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.store.base import ModelRow, Store
 from physicsrunner.store.blobs import BlobStore
 from physicsrunner.store.digest import READ, file_digest
+from physicsrunner.wire import live
+from physicsrunner.wire.live import Event
 
 _BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 #: What every Python can unpack.
@@ -89,7 +91,8 @@ class ModelService:
             created_by=identity.subject,
             project_id=project,
         )
-        return _version(self._store.add_model(row, str(uuid.uuid4())))
+        kept = self._store.add_model(row, str(uuid.uuid4()), _added, by=identity.actor)
+        return _version(kept)
 
     def bundle(self, identity: Identity, model_id: str, version: str | None = None) -> Path:
         """Return the zip of a version, to read. A machine gets those of its runs alone."""
@@ -145,6 +148,11 @@ class ModelService:
 
 def _version(row: ModelRow) -> ModelVersion:
     return ModelVersion(row.id, row.name, row.version, row.size, row.sha256, row.created)
+
+
+def _added(row: ModelRow) -> Event:
+    data = {"model_id": row.id, "name": row.name, "version": row.version, "size": row.size}
+    return Event(live.MODEL_ADDED, None, None, row.project_id, row.created, data)
 
 
 def bundle_version(zip_path: Path) -> str:

@@ -128,7 +128,8 @@ class Reporting:
                 continue
             batch.decisions.append((report.run, self._decision(report, sender, now, batch)))
             batch.places.append(place)
-        changed = self._store.change(batch.decisions) if batch.decisions else []
+        decisions, by = batch.decisions, identity.actor
+        changed = self._store.change(decisions, by=by) if decisions else []
         for place, answer in zip(batch.places, changed, strict=True):
             answers[place] = self._answer(identity, reports[place], answer, now, batch)
         self._feed.publish(batch.shown)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from physicsrunner.core.permissions import PERMISSIONS, ROLES, Scope
+from physicsrunner.core.permissions import ROLES, Scope
 from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotAuthenticated, NotFound
+from physicsrunner.service.confined import confined, is_confined
 from physicsrunner.service.identity import Identity
 from physicsrunner.service.names import agent_name, title_of, user_name
 from physicsrunner.service.standing import Accounts
@@ -88,10 +89,10 @@ class TokenBook:
         scope = identity.scope("tokens:create")
         if identity.kind != "user" or not _reaches(scope, identity, subject):
             raise NotAllowed(f"{identity} may not make tokens of {subject}")
-        wanted = _confined(identity, scopes, project)
+        wanted = confined(identity, scopes, project)
         row = self._row("user", subject, title_of(name), identity.subject, lifetime_s)
         row = replace(row, scopes=wanted[0], project_id=wanted[1])
-        limit = identity.expires if _is_confined(identity) else None
+        limit = identity.expires if is_confined(identity) else None
         if limit is not None:
             row = replace(row, expires_at=min(limit, row.expires_at or limit))
 
@@ -371,30 +372,6 @@ def _alive(row: TokenRow, now: float) -> bool:
 
 def _reaches(scope: Scope, identity: Identity, subject: str) -> bool:
     return scope is Scope.ANY or (scope is Scope.OWN and identity.subject == subject)
-
-
-def _is_confined(identity: Identity) -> bool:
-    return identity.scopes is not None or identity.project is not None
-
-
-def _confined(
-    identity: Identity, scopes: Sequence[str] | None, project: str | None
-) -> tuple[list[str] | None, str | None]:
-    """Return to what a new token is confined; raise where the caller's own token gives less."""
-    if scopes is not None:
-        unknown = sorted(set(scopes) - PERMISSIONS)
-        if unknown:
-            raise InvalidRequest(f"there is no permission {', '.join(unknown)[:200]}")
-        scopes = sorted(set(scopes))
-    if identity.scopes is not None:
-        scopes = sorted(identity.scopes) if scopes is None else scopes
-        if not set(scopes) <= identity.scopes:
-            raise NotAllowed("a confined token makes no token that may do more")
-    if identity.project is not None:
-        project = identity.project if project is None else project
-        if project != identity.project:
-            raise NotAllowed(f"the token is confined to project {identity.project}")
-    return (None if scopes is None else list(scopes)), project
 
 
 def _nonce(text: str) -> str:

@@ -289,9 +289,18 @@ class FileStore(Protocol):
 class ModelStore(Protocol):
     """Models and uploaded inputs."""
 
-    def add_model(self, row: ModelRow, new_id: str) -> ModelRow:
+    def add_model(
+        self,
+        row: ModelRow,
+        new_id: str,
+        told: Callable[[ModelRow], Event] | None = None,
+        *,
+        by: Actor | None = None,
+    ) -> ModelRow:
         """
         Keep a version of the model of that name; return it with the model's id.
+
+        What *told* makes of a version that is new is written in the same transaction.
 
         *new_id* becomes the id if the name is new in its project. The same content again, also
         under another name, has the size and SHA-256 of the zip that was stored first.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +61,14 @@ class MemorySide(MemoryEvents):
 
     # -- models, uploads, agents, studies ------------------------------------------------------
 
-    def add_model(self, row: ModelRow, new_id: str) -> ModelRow:
+    def add_model(
+        self,
+        row: ModelRow,
+        new_id: str,
+        told: Callable[[ModelRow], Event] | None = None,
+        *,
+        by: Actor | None = None,
+    ) -> ModelRow:
         """Keep a version of the model of that name; return it with the model's id."""
         with self._lock:
             named = [
@@ -78,6 +85,8 @@ class MemorySide(MemoryEvents):
                     kept = replace(kept, size=item.size, sha256=item.sha256)
                     break
             self._models.append(kept)
+            if told is not None:
+                self._tell([told(kept)], by)
             return kept
 
     def model(self, model_id: str, version: str | None = None) -> ModelRow | None:

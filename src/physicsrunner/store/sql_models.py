@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, insert, select
 
 from physicsrunner.store import schema
 from physicsrunner.store.base import ModelRow
-from physicsrunner.store.sql_events import SqlEvents
+from physicsrunner.store.rows import Actor
+from physicsrunner.store.sql_events import SqlEvents, Transaction
 from physicsrunner.wire.live import Event
 
 _MODELS: Final = schema.models.c
@@ -19,10 +20,18 @@ _VERSIONS: Final = schema.model_versions.c
 class SqlModels(SqlEvents):
     """The tables of models and uploads."""
 
-    def add_model(self, row: ModelRow, new_id: str) -> ModelRow:
+    def add_model(
+        self,
+        row: ModelRow,
+        new_id: str,
+        told: Callable[[ModelRow], Event] | None = None,
+        *,
+        by: Actor | None = None,
+    ) -> ModelRow:
         """Keep a version of the model of that name; return it with the model's id."""
 
-        def work(connection: Connection, _told: list[Event]) -> ModelRow:
+        def work(transaction: Transaction) -> ModelRow:
+            connection = transaction.connection
             project = row.project_id or ""
             named = select(_MODELS.id).where(
                 _MODELS.project_id == project, _MODELS.name == row.name
@@ -56,10 +65,12 @@ class SqlModels(SqlEvents):
                     "created_by": row.created_by,
                 },
             )
-            kept = {**vars(row), "id": model_id, "size": size, "sha256": sha256}
-            return ModelRow(**kept)
+            kept = ModelRow(**{**vars(row), "id": model_id, "size": size, "sha256": sha256})
+            if told is not None:
+                transaction.write_events([told(kept)])
+            return kept
 
-        return self._transact(work)
+        return self._write(work, by)
 
     def model(self, model_id: str, version: str | None = None) -> ModelRow | None:
         """Return that version, or the newest; None if there is none."""

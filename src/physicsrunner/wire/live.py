@@ -47,6 +47,7 @@ SILENT: Final = "simulation/silent"  #: no output for as long as the run allows
 FREED: Final = "simulation/resource/released"
 PINNED: Final = "simulation/pinned"
 UNPINNED: Final = "simulation/unpinned"
+MODEL_ADDED: Final = "model/added"  #: a model, or another version of one
 DELETED: Final = "simulation/deleted"
 AGENT_JOINED: Final = "agent/joined"
 AGENT_DRAINED: Final = "agent/draining"
