@@ -50,6 +50,7 @@ def requested(run: RunSummary, now: float) -> Event:
         model_version=run.model_version,
         requested_by=run.created_by,
         project_id=run.project_id,
+        retry_of=run.retry_of,
     )
 
 

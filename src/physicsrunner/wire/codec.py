@@ -11,7 +11,7 @@ out once: a request brings thousands of messages.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -62,17 +62,24 @@ def check_depth(value: Any, where: str) -> None:
 
     Reading JSON can go deeper than writing it: such a value could be taken and never be shown.
     """
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
-            inner
-            for item in level
-            if type(item) not in _PLAIN and isinstance(item, (Mapping, list, tuple))
-            for inner in (item.values() if isinstance(item, Mapping) else item)
-        ]
-        if not level:
-            return
-    raise InvalidRequest(f"{where}: nested more than {MAX_DEPTH} deep")
+    if not _within(value, MAX_DEPTH):
+        raise InvalidRequest(f"{where}: nested more than {MAX_DEPTH} deep")
+
+
+def _within(value: Any, depth: int) -> bool:
+    """Say whether lists and objects lie in each other at most *depth* deep."""
+    if isinstance(value, Mapping):
+        inside: Iterable[Any] = value.values()
+    elif isinstance(value, (list, tuple)):
+        inside = value
+    else:
+        return True
+    if depth == 0:
+        return False
+    for inner in inside:
+        if type(inner) not in _PLAIN and not _within(inner, depth - 1):
+            return False
+    return True
 
 
 class _Wrong(Exception):
