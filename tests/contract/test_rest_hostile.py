@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from physicsrunner.server import downloads
 from physicsrunner.server.bodies import StrictJson
 from physicsrunner.server.hub import Hub
 from physicsrunner.server.intake import manifest
-from physicsrunner.server.live import Live
 from physicsrunner.server.metrics import Metrics
+from physicsrunner.server.rooms import Rooms
 from physicsrunner.service.services import build
 from physicsrunner.wire import rest
 from physicsrunner.wire.live import Event
@@ -188,28 +188,32 @@ def test_the_feed_survives_an_event_that_cannot_be_sent(tmp_path: Path) -> None:
     """One event that fails is not the end of the feed, and closing it twice is no error."""
     services = build(tmp_path, now=lambda: 1e9)
     told: list[str] = []
+    sent: list[str] = []
 
-    async def emit(_name: str, envelope: dict[str, Any], **_: Any) -> None:
-        if envelope["type"] == "bad":
+    async def deliver(events: Sequence[Event]) -> None:
+        told.extend(event.type for event in events)
+        if events[0].type == "bad":
             raise TypeError("cannot be sent")
-        told.append(envelope["type"])
 
     async def story() -> None:
-        feed = Live(services, Metrics())
-        feed._rooms["all"] = {"somebody"}
-        feed.server.emit = emit
+        feed = Rooms(services.access, services.events, Metrics())
+        feed._rooms["all"] = {}
+        feed._deliver = deliver  # type: ignore[method-assign]
         hub = Hub(asyncio.get_running_loop())
         feed.attach(hub)
         task = asyncio.create_task(feed.run())
-        hub.publish([Event(kind, None, None, None, 1e9) for kind in ("bad", "good")])
-        await asyncio.wait_for(_until(lambda: bool(told)), 10)
+        for kind in ("bad", "good"):
+            sent.append(kind)
+            hub.publish([Event(kind, None, None, None, 1e9)])
+            await asyncio.wait_for(_until(lambda: len(told) == len(sent)), 10)
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         await feed.close()
         await feed.close()
 
     asyncio.run(story())
     services.close()
-    assert told == ["good"]
+    assert told == sent
 
 
 async def _until(condition: Callable[[], bool]) -> None:
