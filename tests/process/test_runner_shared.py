@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -268,6 +269,23 @@ def test_secrets_are_shown_nowhere(crowd: Crowd) -> None:
     for path in shown:
         assert "4711" not in path.read_text(), path
     assert "4711" not in json.dumps([str(report) for report in crowd.server.reports])
+
+
+def test_programs_keep_the_limit_of_open_files(tmp_path: Path) -> None:
+    """The process makes room for many attempts; select() in a solver must not see that."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        with _crowd(tmp_path) as crowd:
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(16_384, before[1])
+            main = """
+                import resource
+                print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            """
+            assert crowd.begin("run", main).result(30.0)
+            assert crowd.sent("run", "logs/main.log") == "1024\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_an_attempt_is_taken_up_by_the_next_station(tmp_path: Path) -> None:

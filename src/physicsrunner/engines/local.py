@@ -72,6 +72,7 @@ class LocalEngine:
         self._sleep = sleep
         self._children: set[int] = set()  #: shims that this process must reap
         self._guard = threading.Lock()
+        self.open_files: int | None = None  #: programs' soft limit; None: this process's own
         self._ends = Ends()
         self._sweeps = Sweeps(TAG)
 
@@ -166,7 +167,8 @@ class LocalEngine:
 
     def _start(self, program: Program, environment: Mapping[str, str]) -> int:
         folder, cwd = str(program.control), str(program.cwd)
-        argv = ["/bin/sh", "-c", _SHIM, "physicsrunner-shim", folder, cwd, *program.argv]
+        limit = "" if self.open_files is None else f"ulimit -S -n {self.open_files}\n"
+        argv = ["/bin/sh", "-c", limit + _SHIM, "physicsrunner-shim", folder, cwd, *program.argv]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         streams: list[tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import logging
 import random as chance
+import resource
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from physicsrunner.client.uplink import Uplink
 from physicsrunner.engines.local import LocalEngine
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from physicsrunner.runner.reports import ReportSender
     from physicsrunner.runner.routes import RoutedWatch, Told, Watching
     from physicsrunner.runner.sync import Sync
+
+
+#: Files that a process with many attempts may open, where the system lets it.
+_OPEN_FILES: Final = 16_384
 
 
 class Station:
@@ -84,6 +89,7 @@ class Station:
         from physicsrunner.runner.rules import packaged
 
         packaged()
+        self.engine.open_files = _room_for_files()
         self.watch()
         self.pump()
         if self.uplink is not None:
@@ -185,3 +191,20 @@ class Station:
             self._pump.least_s = self._flush_s
         if self._reports is not None:
             self._reports.least_s = max(BETWEEN_S, self._flush_s)
+
+
+def _room_for_files() -> int | None:
+    """
+    Let this process open as many files as hundreds of attempts need (two each).
+
+    Returns
+    -------
+    int or None
+        The limit that there was, which programs keep; None: nothing was changed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return None
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return soft
