@@ -23,6 +23,7 @@ from physicsrunner.wire.live import Event, is_account_event, type_matches
 MAX_PAGE: Final = 1000
 MAX_PATTERNS: Final = 32
 _OF_RUNS: Final = "simulation/*"
+_OF_MODELS: Final = "model/*"
 _OF_AGENTS: Final = "agent/*"
 _OF_WEBHOOKS: Final = "webhook/*"
 ROOMS: Final = "run:ID, project:ID, agent:ID, all"
@@ -141,6 +142,8 @@ def readable_by(identity: Identity) -> Readable | None:
         if identity.scope("audit:read") is Scope.ANY:
             return None
         types.append(_OF_RUNS)
+    if identity.scope("models:read") is Scope.ANY and identity.kind == "user":
+        types.append(_OF_MODELS)
     if identity.scope("agents:read") is Scope.ANY:
         types.append(_OF_AGENTS)
     if identity.scope("webhooks:read") is Scope.ANY:
