@@ -85,8 +85,8 @@ def test_every_acknowledged_row_survives_a_kill(tmp_path: Path, lines: int) -> N
         for fact in acknowledged:
             assert services.runs.get(admin, fact["run"]).attempt == 1
             assert files[fact["path"]].sealed
-        runs, total = services.runs.list(admin, RunFilter(sort="number", limit=1000))
-        assert [run.number for run in runs] == list(range(1, total + 1))
+        page = services.runs.list(admin, RunFilter(sort="number", limit=1000))
+        assert [run.number for run in page.runs] == list(range(1, page.total + 1))
         logged = [event.id for event in services.runs.events(admin, limit=10_000)]
         assert logged == list(range(1, len(logged) + 1))
     finally:

@@ -52,9 +52,10 @@ class MemoryEvents:
         return len(old)
 
     def _tell(self, events: Sequence[Event], by: Actor | None = None) -> list[Event]:
-        stamp = {} if by is None else {"actor": by.name, "origin": by.origin}
+        if by is not None:
+            events = [replace(item, actor=by.name, origin=by.origin) for item in events]
         first = self._last_event + 1
-        told = [replace(item, id=first + place, **stamp) for place, item in enumerate(events)]
+        told = [replace(item, id=first + place) for place, item in enumerate(events)]
         self._last_event += len(told)
         self._events.extend(copy.deepcopy(told))
         if told:
