@@ -246,7 +246,7 @@ def test_a_model_whose_row_was_lost_is_what_its_row_then_says(
         with zipfile.ZipFile(packed[-1], "w", kind) as archive:
             archive.writestr("main.py", "print(1)\n" * 1000)
 
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise ServerUnavailable("the database does not answer")
 
     with monkeypatch.context() as patched:
