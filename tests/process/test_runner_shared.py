@@ -53,11 +53,16 @@ class Server:
         self.files_of: dict[str, dict[str, bytes]] = defaultdict(dict)
         self.sealed: set[tuple[str, str]] = set()
         self.answer: dict[str, Any] = {}
+        self.strict = False  #: a run completes only when all files are sealed
 
     def report(self, reports: Sequence[Report]) -> Sequence[ReportAnswer]:
         with self.guard:
             self.requests += 1
             self.reports += reports
+            if self.strict and reports[-1].state is RunState.COMPLETED:
+                run = reports[-1].run
+                left = [path for path in self.files_of[run] if (run, path) not in self.sealed]
+                self.answer = {"error": "not_sealed", "unsealed": left} if left else {}
         return [ReportAnswer(report.run, report.attempt, **self.answer) for report in reports]
 
     def files(self, run: str, attempt: int) -> Mapping[str, StoredFile]:
@@ -78,6 +83,9 @@ class Server:
             files[op.path] = data[: op.offset] + bytes(item.data)
         elif op.op == "truncate":
             files[op.path] = data[: op.size]
+        elif op.op == "remove":
+            files.pop(op.path, None)
+            return SyncResult(0)
         elif op.op == "seal":
             self.sealed.add((op.run, op.path))
         return SyncResult(len(files.get(op.path, b"")), sealed=op.op == "seal")
@@ -269,6 +277,19 @@ def test_secrets_are_shown_nowhere(crowd: Crowd) -> None:
     for path in shown:
         assert "4711" not in path.read_text(), path
     assert "4711" not in json.dumps([str(report) for report in crowd.server.reports])
+
+
+def test_what_an_earlier_agent_left_there_is_found(crowd: Crowd) -> None:
+    """A new attempt is taken for one that nothing was sent of; when that is wrong, it is mended."""
+    crowd.server.strict = True
+    crowd.server.files_of["run"] = {"outputs/old": b"old", "logs/main.log": b"begun, long ago"}
+    (crowd.root / "run/1/inputs").mkdir(parents=True)
+    end = crowd.begin("run")
+    (crowd.root / "run/1/inputs/go").touch()
+    result = end.result(60.0)
+    assert result.delivered, result
+    assert crowd.sent("run", "logs/main.log") == "begun\nended\n"
+    assert "outputs/old" not in crowd.server.files_of["run"]
 
 
 def test_programs_keep_the_limit_of_open_files(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def _finish(attempt: Attempt, sync: Sync, timeout: float) -> Delivery:
         if answer is None or answer.error != "not_sealed":
             break
         attempt.log.info("not all files are sealed yet: %s", ", ".join(answer.unsealed[:10]))
+        sync.ask_again(attempt.run, attempt.number)
     else:
         return replace(delivery, delivered=False, error="the server misses sealed files")
     return delivery

@@ -150,6 +150,16 @@ class Sync:
                 self._queues.drop(book)
             self._changed.notify_all()
 
+    def ask_again(self, run: str, attempt: int) -> None:
+        """Believe nothing of what the server has of this attempt before its list was asked for."""
+        with self._changed:
+            book = self._books[run, attempt]
+            book.unsent = book.loaded = False
+            book.reload = book.reload or book.loading
+            for entry in book.entries.values():
+                entry.lost, entry.sealed = True, None
+            self._changed.notify_all()
+
     def touch(self, paths: Collection[Path]) -> None:
         """Hint that something at *paths* changed. A followed folder, or one above: all of it."""
         with self._changed:
