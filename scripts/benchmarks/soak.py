@@ -15,6 +15,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -161,6 +162,9 @@ def soak(options: argparse.Namespace, seed: int, place: Path, say: Say) -> dict[
             agent.stop()
         problems += soak_judge.database(field, time.time())
         problems += soak_judge.tracebacks(field.processes.started)
+    except Exception:
+        # What was found until then is told as well.
+        problems.append(f"the soak itself: {traceback.format_exc()}")
     finally:
         try:
             field.close()

@@ -8,8 +8,6 @@ the server gives, those on its disk, and what main.py noted by itself are held a
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +17,7 @@ from typing import Any, Final
 
 import requests
 from soak_field import Field
+from tests.support.invariants import check_folder
 from tests.support.processes import Started
 
 from physicsrunner.service.check import check
@@ -115,16 +114,10 @@ def database(field: Field, now: float) -> list[str]:
 
 def _invariants(field: Field) -> list[str]:
     """The invariants of the store's own tests."""
-    from physicsrunner.store.sql import SqlStore
-
-    if importlib.util.find_spec("tests.support.invariants") is None:
-        return []
-    invariants: Any = importlib.import_module("tests.support.invariants")
-    with closing(SqlStore(field.url or f"sqlite:///{field.data / 'physicsrunner.db'}")) as store:
-        try:
-            invariants.check(store)
-        except AssertionError as error:
-            return [f"invariant: {error}"]
+    try:
+        check_folder(field.data, url=field.url)
+    except AssertionError as error:
+        return [f"invariant: {error}"]
     return []
 
 
