@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from physicsrunner.core.exitcodes import exit_code
 from physicsrunner.errors import ConfigError, PhysicsRunnerError, UsageError
-from physicsrunner.runner.attempt import carry_out, is_over
+from physicsrunner.runner.attempt import carry_out
 from physicsrunner.runner.journal import History, Journal
+from physicsrunner.runner.opening import is_over
 from physicsrunner.runner.reporting import Progress
 from physicsrunner.runner.result import RunResult
 from physicsrunner.runner.workdir import WorkFolder

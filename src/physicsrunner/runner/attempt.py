@@ -16,31 +16,30 @@ import random as chance
 import stat
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from physicsrunner.client.uplink import Uplink
-from physicsrunner.core.stages import Stage, StagePlan, plan
+from physicsrunner.core.stages import Stage, plan
 from physicsrunner.core.state import RunState
 from physicsrunner.engines.base import EngineStatus, Phase
 from physicsrunner.errors import PhysicsRunnerError
-from physicsrunner.runner.attach import hide_secrets, kept_grant, take_grant, use_token
+from physicsrunner.runner.attach import take_grant
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.fetch import Stopped
-from physicsrunner.runner.journal import History, Journal, Outcome
+from physicsrunner.runner.journal import Journal, Outcome
 from physicsrunner.runner.lock import WorkLock
-from physicsrunner.runner.logs import AttemptLog
-from physicsrunner.runner.reporting import Progress, Reporter
+from physicsrunner.runner.opening import Opening, station_of, work_folder
+from physicsrunner.runner.reporting import Progress
 from physicsrunner.runner.result import RunResult, StageTime
 from physicsrunner.runner.stages import download, execute, init, postprocess, watch
 from physicsrunner.runner.station import Station
 from physicsrunner.runner.stop import Clock, StopRequest
 from physicsrunner.runner.workdir import WorkFolder
-from physicsrunner.wire.documents import NATIVE, PHYSICSWORKS, RunnerConfig
+from physicsrunner.wire.documents import RunnerConfig
 from physicsrunner.wire.messages import Failure, LeaseGrant
 
 #: What each stage does. The order is `Stage`'s.
@@ -108,154 +107,17 @@ def carry_out(
         A stage's name is unknown, or the work folder cannot be used.
     """
     stages = plan(starting_stage, skip_stages)
-    folder = WorkFolder(Path(config.work_dir).absolute())
-    clock = Clock(now, sleep, random)
-    try:
-        folder.control.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(folder, error) from error
-    with WorkLock(folder.lock):
+    folder, clock = work_folder(config), Clock(now, sleep, random)
+    with WorkLock(folder.lock), station_of(shared, folder, uplink, clock) as station:
         journal = Journal(folder.journal, now, flush=None if shared is None else shared.flush)
-        _prepare(config, folder, journal, stages, explicit=bool(starting_stage))
-        with (
-            _station(shared, folder, uplink, clock) as station,
-            _opened(
-                config, folder, journal, stages, clock, station, on_progress, stop, debug_mode
-            ) as attempt,
-        ):
-            attempt.renew = renew
-            attempt.cache = cache
+        opening = Opening(config, folder, journal, stages, clock, station)
+        opening.prepare(explicit=bool(starting_stage))
+        with opening.attempt(on_progress, stop, debug=debug_mode) as attempt:
+            attempt.renew, attempt.cache = renew, cache
             if grant is not None:
                 take_grant(attempt, grant)
                 attempt.granted = True
             return _run(attempt)
-
-
-@contextmanager
-def _station(
-    shared: Station | None, folder: WorkFolder, uplink: Uplink | None, clock: Clock
-) -> Iterator[Station]:
-    """Give what the attempts share, or what this one has for itself."""
-    if shared is not None:
-        yield shared
-        return
-    station = Station(
-        folder.root, uplink, alone=True, now=clock.now, sleep=clock.sleep, random=clock.random
-    )
-    try:
-        yield station
-    finally:
-        station.close()
-
-
-def is_over(config: RunnerConfig, history: History) -> bool:
-    """
-    Say whether the next start in this folder is a new run.
-
-    A run whose id somebody gave (the native wire) is the same run for ever; without an id, and on
-    the PhysicsWorks wire, every start after a finished one is a run of its own. (What is finished
-    but not delivered over that wire is delivered first.)
-    """
-    if not history.finished or config.run == history.run:
-        return False
-    # An end that the server does not know yet is delivered before anything new begins.
-    return config.wire != PHYSICSWORKS or history.delivered or history.kept
-
-
-def _prepare(
-    config: RunnerConfig,
-    folder: WorkFolder,
-    journal: Journal,
-    stages: StagePlan,
-    *,
-    explicit: bool,
-) -> None:
-    """Decide what of an earlier start in this folder still counts."""
-    history = journal.read()
-    other = config.run is not None and history.run not in (None, config.run)
-    other = other or (config.wire == NATIVE and history.attempt not in (None, config.attempt))
-    if other or (is_over(config, history) and not explicit):
-        _set_aside(folder, journal)
-    elif explicit and history.finished:
-        again = [stage.value for stage in stages.stages]
-        if Stage.EXECUTE in stages.stages:
-            _set_aside(folder, journal)
-        else:
-            journal.note("again", stages=again)
-
-
-def _set_aside(folder: WorkFolder, journal: Journal) -> None:
-    """Keep what an earlier run left in the control folder under another name."""
-    for path in (folder.control / "program", folder.control / "follow.json"):
-        if path.exists():
-            path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}"))
-    journal.set_aside()
-
-
-@contextmanager
-def _opened(
-    config: RunnerConfig,
-    folder: WorkFolder,
-    journal: Journal,
-    stages: StagePlan,
-    clock: Clock,
-    station: Station,
-    on_progress: Callable[[Progress], None] | None,
-    outside: threading.Event | StopRequest | None,
-    debug: bool,
-) -> Iterator[Attempt]:
-    history = journal.read()
-    fresh = history.run is None
-    run = history.run or config.run or str(uuid.uuid4())
-    number = history.attempt or config.attempt
-    journal.note("begun", run=run, attempt=number, wire=config.wire, name=config.name)
-    history = journal.read()
-    stop = outside if isinstance(outside, StopRequest) else StopRequest(outside)
-    log = AttemptLog(f"physicsrunner.{run}", debug=debug, token=config.token)
-    log.open(folder.debug / "runner.log")
-    reporter = Reporter(
-        run,
-        number,
-        clock=clock,
-        stop=stop,
-        log=log.logger,
-        on_progress=on_progress,
-        redact=log.redact,
-    )
-    if station.alone:
-        station.log = log.logger
-    attempt = Attempt(
-        config=config,
-        folder=folder,
-        plan=stages,
-        clock=clock,
-        journal=journal,
-        history=history,
-        stop=stop,
-        log=log.logger,
-        log_file=log,
-        reporter=reporter,
-        station=station,
-        run=run,
-        number=number,
-        grant=kept_grant(folder, run) if station.uplink is not None else None,
-        outcome=history.outcome,
-        fresh=fresh and config.run is not None and not station.alone,
-    )
-    if attempt.grant is not None:
-        hide_secrets(attempt, attempt.grant)
-        use_token(attempt, attempt.grant.token)
-    station.attempts[attempt.run, attempt.number] = attempt
-    try:
-        yield attempt
-    finally:
-        station.attempts.pop((attempt.run, attempt.number), None)
-        try:
-            if attempt.watchers is not None:
-                attempt.watchers.close()
-        finally:
-            reporter.close()
-            log.close()
 
 
 def _run(attempt: Attempt) -> RunResult:
@@ -390,9 +252,3 @@ def _count(folder: WorkFolder) -> tuple[int, int]:
                     files += 1
                     size += found.st_size
     return files, size
-
-
-def _unusable(folder: WorkFolder, error: OSError) -> PhysicsRunnerError:
-    from physicsrunner.errors import ConfigError
-
-    return ConfigError(f"the work folder {folder.root} (workDir) cannot be used: {error}")

@@ -31,14 +31,13 @@ from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.retry import Backoff
 from physicsrunner.runner.result import Delivery
 from physicsrunner.runner.sync_book import Book
-from physicsrunner.runner.sync_disk import Disk, Found, Skipped
+from physicsrunner.runner.sync_disk import Disk
+from physicsrunner.runner.sync_look import Looker
 from physicsrunner.runner.sync_queue import Queues
 from physicsrunner.runner.sync_send import BULK, LIVE, RACY_S, Sender
 from physicsrunner.runner.workdir import WorkFolder
 
 _PENDING_NAMED: Final = 1000
-#: A scan may take this share of the time.
-_SCAN_SHARE: Final = 20.0
 _IDLE_S: Final = 60.0
 _FEW: Final = 3  #: attempts
 _FIRST_S: Final = 0.1  #: until the first bytes of an attempt are sent
@@ -101,10 +100,7 @@ class Sync:
         self._changed = threading.Condition()
         self._queues = Queues()
         self._books: dict[tuple[str, int], Book] = {}
-        self._roots: dict[str, Book] = {}
-        self._touched: set[str] = set()
-        self._scans: dict[tuple[str, int], None] = {}
-        self._scanned: dict[tuple[str, int], tuple[float, float]] = {}
+        self._looker = Looker(self._queues, self._changed, now)
         self._hashers: ThreadPoolExecutor | None = None
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
@@ -117,7 +113,7 @@ class Sync:
             random=random,
             backoff=backoff or Backoff(base=0.25, cap=10.0),
             log=self._log,
-            look_again=self._look_again,
+            look_again=self._looker.again,
             hash_it=self._submit,
         )
 
@@ -134,8 +130,7 @@ class Sync:
             if book.key in self._books:
                 return
             self._books[book.key] = book
-            self._roots[book.disk.root] = book
-            self._scans[book.key] = None
+            self._looker.add(book)
             self._changed.notify_all()
 
     def remove(self, run: str, attempt: int) -> None:
@@ -144,9 +139,7 @@ class Sync:
             book = self._books.pop((run, attempt), None)
             if book is not None:
                 book.forgotten = True
-                self._roots.pop(book.disk.root, None)
-                self._scans.pop(book.key, None)
-                self._scanned.pop(book.key, None)
+                self._looker.remove(book)
                 self._queues.drop(book)
             self._changed.notify_all()
 
@@ -162,22 +155,7 @@ class Sync:
 
     def touch(self, paths: Collection[Path]) -> None:
         """Hint that something at *paths* changed. A followed folder, or one above: all of it."""
-        with self._changed:
-            for path in paths:
-                text = str(path)
-                whole = self._roots.get(text)
-                if whole is not None:
-                    self._scans[whole.key] = None
-                    continue
-                if self._book_of(text) is not None:
-                    self._touched.add(text)
-                    continue
-                # A folder with work folders below it: what FolderWatch says for "everything".
-                below = text.rstrip("/") + "/"
-                for root, book in self._roots.items():
-                    if root == text or root.startswith(below):
-                        self._scans[book.key] = None
-            self._changed.notify_all()
+        self._looker.touch(paths)
 
     def start(self) -> None:
         """Start sending, in threads of its own."""
@@ -236,7 +214,7 @@ class Sync:
         book.finishing = None
         while True:
             book.restless.clear()
-            changed = self._scan(book, finish=book.finishing is None)
+            changed = self._looker.scan(book, finish=book.finishing is None)
             with self._changed:
                 if not changed and book.settled():
                     book.restless.clear()
@@ -296,111 +274,6 @@ class Sync:
             error=error,
         )
 
-    # -- looking at the disk ---------------------------------------------------------------------
-
-    def _book_of(self, path: str) -> Book | None:
-        """Return the book whose work folder holds *path* (not: is it)."""
-        end = len(path)
-        while (end := path.rfind("/", 0, end)) > 0:
-            book = self._roots.get(path[:end])
-            if book is not None:
-                return book
-        return None
-
-    def _look_again(self, book: Book, relative: str) -> None:
-        self._touched.add(f"{book.disk.root}/{relative}")
-        self._changed.notify_all()
-
-    def _look(self) -> bool:
-        """Look at everything that was touched; return whether there was anything."""
-        with self._changed:
-            touched, self._touched = self._touched, set()
-            scans, self._scans = list(self._scans), {}
-        for path in touched:
-            with self._changed:
-                book = self._book_of(path)
-            relative = book.disk.relative(path) if book is not None else None
-            if book is not None and relative is not None:
-                self._look_at(book, relative)
-        for key in scans:
-            with self._changed:
-                book = self._books.get(key)
-                last, took = self._scanned.get(key, (float("-inf"), 0.0))
-            # A folder of a million files is not walked every five seconds.
-            if book is not None and abs(self._now() - last) >= took * _SCAN_SHARE:
-                self._scan(book)
-        return bool(touched or scans)
-
-    def _look_at(self, book: Book, relative: str) -> None:
-        seen = book.disk.look(relative)
-        if isinstance(seen, str):
-            self._scan(book, seen)
-            return
-        with self._changed:
-            if book.forgotten:
-                return
-            if seen is None and relative not in book.entries:
-                # Perhaps a folder with files of ours: they are gone with it.
-                below = relative + "/"
-                for name in [name for name in book.entries if name.startswith(below)]:
-                    self._take(book, None, name)
-            self._take(book, seen, relative)
-            self._changed.notify_all()
-
-    def _begin_to_finish(self, book: Book) -> None:
-        """From now on everything is to be sealed."""
-        book.finishing = self._now()
-        book.not_before = float("-inf")
-        book.refusals, book.error = 0, None
-        if book.unsent and not book.loaded and not book.loading:
-            book.unsent = False
-            book.load({})
-        for entry in list(book.entries.values()):
-            entry.given_up = False
-            self._queues.route(book, entry)
-
-    def _scan(self, book: Book, below: str = "", *, finish: bool = False) -> bool:
-        """Compare the disk with what is known of it; return whether anything was new."""
-        start = self._now()
-        with self._changed:
-            # Only what was known before the walk can be missed by it.
-            before = set(book.entries) | set(book.skipped)
-        seen = list(book.disk.walk(below))
-        there = {item.relative for item in seen}
-        prefix = below + "/" if below else ""
-        with self._changed:
-            if book.forgotten:
-                return False
-            new = finish
-            if finish:
-                self._begin_to_finish(book)
-            for item in seen:
-                new = self._take(book, item, item.relative) or new
-            for relative in before - there:
-                if relative.startswith(prefix) or relative == below:
-                    new = self._take(book, None, relative) or new
-            now = self._now()
-            if not below:
-                self._scanned[book.key] = (now, max(0.0, now - start))
-            self._changed.notify_all()
-        return new
-
-    def _take(self, book: Book, seen: Found | Skipped | None, relative: str) -> bool:
-        """Take note of one path, under the lock; return whether it was news."""
-        if isinstance(seen, Found):
-            entry = book.saw(seen)
-            sealed = book.finishing is not None and entry is not None and entry.sealed is not None
-            if sealed and not book.left_alone(book.entries[relative]):
-                reason = "it still changes: what came after its last seal"
-                book.restless[relative] = Skipped(relative, reason)
-        else:
-            entry = book.missed(relative)
-            if isinstance(seen, Skipped):
-                book.skipped[relative] = seen
-        if entry is not None:
-            self._queues.route(book, entry)
-        return entry is not None and not book.left_alone(entry)
-
     # -- hashing ---------------------------------------------------------------------------------
 
     def _submit(self, job: Callable[[Callable[[], bool]], None]) -> None:
@@ -413,9 +286,9 @@ class Sync:
 
     def step(self, until: float | None = None) -> bool:
         """Do all that can be done now (and before *until*), in this thread (without `start`)."""
-        done = self._look()
+        done = self._looker.look()
         while until is None or self._now() < until:
-            if not (self._sender.once(BULK) or self._sender.once(LIVE) or self._look()):
+            if not (self._sender.once(BULK) or self._sender.once(LIVE) or self._looker.look()):
                 break
             done = True
         return done
@@ -423,10 +296,10 @@ class Sync:
     def _look_loop(self) -> None:
         while not self._closing.is_set():
             with self._changed:
-                if not (self._touched or self._scans):
+                if self._looker.idle:
                     self._changed.wait(_IDLE_S)
                     continue
             try:
-                self._look()
+                self._looker.look()
             except Exception:
                 self._log.exception("looking at the disk failed; the next scan repeats it")
