@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ class Paused:
     def __init__(self, root: Path, processes: Processes, **limits: float) -> None:
         self.root = root
         self.limits = json.dumps({"stop_grace_s": 5.0, **limits})
-        keys = {"server": "http://127.0.0.1:9", "run": "r-1", "attempt": 1}
+        keys: dict[str, Any] = {"server": "http://127.0.0.1:9", "run": "r-1", "attempt": 1}
         make_work_folder(root, COUNT, token="token", **keys)
         self.processes = processes
         self.ask("")

@@ -114,9 +114,14 @@ class Crowd:
     def begin(self, run: str, main: str = WAIT, **changes: Any) -> Future[RunResult]:
         """Begin an attempt with a grant that has *changes*."""
         folder = self.root / run / "1"
-        keys = {"server": "http://127.0.0.1:9", "run": run, "attempt": 1, "token": f"{run}-token"}
+        keys: dict[str, Any] = {
+            "server": "http://127.0.0.1:9",
+            "run": run,
+            "attempt": 1,
+            "token": f"{run}-token",
+        }
         if not (folder / "config.json").exists():
-            make_work_folder(folder, main, **keys)
+            make_work_folder(folder, main, token=f"{run}-token", **keys)
         config = load_config(folder / "config.json")
         limits = changes.pop("limits", Limits(stop_grace_s=5.0))
         grant = LeaseGrant(run, 1, 7, run, 0.0, 60.0, f"{run}-token", limits=limits)
@@ -135,6 +140,10 @@ class Crowd:
         """Wait until its program runs."""
         log = self.root / run / "1/outputs/logs/main.log"
         wait_until(lambda: log.exists() and "begun" in log.read_text(), timeout=30.0)
+
+    def until_sent(self, run: str, text: str) -> None:
+        """Wait until the server has *text* as its log."""
+        wait_until(lambda: self.sent(run, "logs/main.log") == text, timeout=20.0)
 
     def sent(self, run: str, path: str) -> str:
         """Return what the server has of a file."""
@@ -167,7 +176,7 @@ def test_thirty_attempts_are_kept_apart(crowd: Crowd) -> None:
     for name in names:
         crowd.begun(name)
         seen = f"begun {name}\n"
-        wait_until(lambda n=name, s=seen: crowd.sent(n, "logs/main.log") == s, timeout=20.0)
+        crowd.until_sent(name, seen)
         assert crowd.station.attempts[name, 1].state is RunState.RUNNING
     own = [t.name for t in threading.enumerate() if not t.name.startswith("ThreadPoolExecutor")]
     assert len(own) < 16, own
@@ -228,7 +237,10 @@ def test_silence_is_told_and_so_is_its_end(crowd: Crowd) -> None:
     main = WAIT.replace('"ended"', '"more"') + "    wait_for('end')\n"
     end = crowd.begin("run", main, limits=Limits(silence_s=0.6, stop_grace_s=5.0))
     crowd.begun("run")
-    told = lambda: [r.silent for r in crowd.server.reports if r.silent is not None]  # noqa: E731
+
+    def told() -> list[bool]:
+        return [r.silent for r in crowd.server.reports if r.silent is not None]
+
     wait_until(lambda: told() == [True], timeout=20.0)
     (crowd.root / "run/1/inputs/go").touch()
     wait_until(lambda: told()[:2] == [True, False], timeout=20.0)
@@ -331,8 +343,7 @@ def _started_elsewhere(config: Any, folder: Path) -> bool:
 
     with _crowd(folder.parent.parent) as first:
         grant = LeaseGrant("run", 1, 7, "run", 0.0, 60.0, "run-token")
-        twice = cast("Callable[[], None]", _raise)
-        stop = _Interrupting(twice)
+        stop = _Interrupting(_raise)
         with pytest.raises(KeyboardInterrupt):
             carry_out(
                 config, uplink=None, stop=stop, renew=False, shared=first.station, grant=grant

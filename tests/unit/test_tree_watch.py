@@ -20,11 +20,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no ino
 class Watched:
     """Work folders below a root, and what was reported."""
 
-    def __init__(self, root: Path, **options: float) -> None:
+    def __init__(self, root: Path, poll_s: float = 1.0) -> None:
         self.root = root
         self.guard = threading.Lock()
         self.seen: set[Path] = set()
-        self.watch = TreeWatch(root, self._take, coalesce_s=0.0, **{"scan_s": 60.0, **options})
+        self.watch = TreeWatch(root, self._take, coalesce_s=0.0, scan_s=60.0, poll_s=poll_s)
 
     def _take(self, paths: frozenset[Path]) -> None:
         with self.guard:
