@@ -118,7 +118,6 @@ class Crowd:
             "server": "http://127.0.0.1:9",
             "run": run,
             "attempt": 1,
-            "token": f"{run}-token",
         }
         if not (folder / "config.json").exists():
             make_work_folder(folder, main, token=f"{run}-token", **keys)
