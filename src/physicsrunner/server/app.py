@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 import physicsrunner
+from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.events.base import needs_nats
 from physicsrunner.server import openapi, problems
 from physicsrunner.server.auth import open_route
@@ -191,6 +192,9 @@ class Application:
             try:
                 step = await to_thread.run_sync(self._services.retention.step, time.time())
                 wait_s = CLOCK_S if step.more else TIDY_S
+            except PhysicsRunnerError as error:  # the database is away, or full
+                wait_s = TIDY_S
+                _LOG.warning("old runs could not be removed: %s", error)
             except Exception:
                 wait_s = TIDY_S
                 _LOG.exception("removing old runs failed; it is tried again")
@@ -201,6 +205,8 @@ class Application:
             await asyncio.sleep(CLOCK_S)
             try:
                 await to_thread.run_sync(self._services.leases.expire, time.time())
+            except PhysicsRunnerError as error:
+                _LOG.warning("overdue leases could not be looked for: %s", error)
             except Exception:
                 _LOG.exception("looking for overdue leases failed; it is tried again")
 
