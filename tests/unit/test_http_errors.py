@@ -406,7 +406,8 @@ def test_numbers_that_are_none_are_left_out_of_reports(
     report = Report(RUN, 1, RunState.RUNNING, progress=float("nan"), eta_s=float("inf"), label="a")
     uplink_of(scripted.url, "t").report([report])
     sent = json.loads(scripted.asked[0][3])["reports"][0]
-    assert sent == {"run": RUN, "attempt": 1, "state": "running", "label": "a"}
+    assert sent["label"] == "a"
+    assert not {"progress", "eta_s"} & set(sent)
 
 
 def test_what_json_cannot_say_is_final(scripted: Scripted, http_of: Callable[..., Http]) -> None:

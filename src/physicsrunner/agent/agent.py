@@ -118,28 +118,8 @@ class Agent:
         self._acquirer = Acquirer(
             http, self.name, machine, random=random, log=self._log, poll_s=poll_s
         )
-        self._heartbeat = Heartbeat(
-            self._http,
-            self.name,
-            machine,
-            self.attempts,
-            self.contact,
-            draining=self._draining.is_set,
-            on_news=self._woken.set,
-            on_rhythm=carry_out.rhythm,
-            now=now,
-            random=random,
-            log=self._log,
-        )
-        self._wake = Wake(
-            who.server,
-            who.token or "",
-            self.name,
-            self._log,
-            on_work=self._woken.set,
-            on_command=self.attempts.command,
-            on_news=self._heartbeat.poke,
-        )
+        self._heartbeat = self._make_heartbeat(random)
+        self._wake = self._make_wake()
 
     def drain(self, how: OnTerm = OnTerm.FINISH) -> None:
         """Take no more work, and end when nothing runs. From any thread, not a signal handler."""
@@ -175,6 +155,32 @@ class Agent:
             self._wake.close()
             self._heartbeat.close()
             self._carry.close()
+
+    def _make_heartbeat(self, random: Callable[[], float]) -> Heartbeat:
+        return Heartbeat(
+            self._http,
+            self.name,
+            self._machine,
+            self.attempts,
+            self.contact,
+            draining=self._draining.is_set,
+            on_news=self._woken.set,
+            on_rhythm=self._carry.rhythm,
+            now=self._now,
+            random=random,
+            log=self._log,
+        )
+
+    def _make_wake(self) -> Wake:
+        return Wake(
+            self._who.server,
+            self._who.token or "",
+            self.name,
+            self._log,
+            on_work=self._woken.set,
+            on_command=self.attempts.command,
+            on_news=self._heartbeat.poke,
+        )
 
     def _take_up(self) -> None:
         """Go on with all that an earlier process left, at once."""

@@ -113,10 +113,9 @@ def carry_out(
         opening = Opening(config, folder, journal, stages, clock, station)
         opening.prepare(explicit=bool(starting_stage))
         with opening.attempt(on_progress, stop, debug=debug_mode) as attempt:
-            attempt.renew, attempt.cache = renew, cache
+            attempt.renew, attempt.cache, attempt.granted = renew, cache, grant is not None
             if grant is not None:
                 take_grant(attempt, grant)
-                attempt.granted = True
             return _run(attempt)
 
 

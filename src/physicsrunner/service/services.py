@@ -124,22 +124,30 @@ def build(
         What the operator decided.
     """
     options = options or ServerOptions()
-    terms = terms or options.terms
     data = data.absolute()
-    data.mkdir(parents=True, exist_ok=True)
-    scratch = data / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(exist_ok=True)
+    scratch = _scratch(data)
     store = open_store(data, url or options.database)
-    # Hashing lets go of the interpreter's lock: a few threads keep all cores busy.
-    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="digest")
+    try:
+        return _put_together(data, scratch, store, now, terms or options.terms, options)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _put_together(
+    data: Path,
+    scratch: Path,
+    store: Store,
+    now: Callable[[], float],
+    terms: LeaseTerms,
+    options: ServerOptions,
+) -> Services:
     feed = Feed()
     store.listen(feed.publish)
     access = AccessService(store, load_secret(data), now=now, terms=terms)
-    if not (data / ADMIN_FILE).exists():
-        write_private(data / ADMIN_FILE, access.user_token(ADMIN, "admin"), replace=False)
-    else:
-        access.tokens.adopt((data / ADMIN_FILE).read_text().strip())
+    _keep_admin(access, data / ADMIN_FILE)
+    # Hashing lets go of the interpreter's lock: a few threads keep all cores busy.
+    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="digest")
     spool = Spool(data / "simulations", pool)
     files = FileService(store, access, spool, feed, now=now)
     models = ModelService(store, FolderBlobs(data / "models", ".zip"), access, now=now)
@@ -185,3 +193,20 @@ def build(
         store,
         pool,
     )
+
+
+def _scratch(data: Path) -> Path:
+    """Make the data folder and, in it, the empty folder of uploads on their way; return that."""
+    scratch = data / "scratch"
+    data.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(exist_ok=True)
+    return scratch
+
+
+def _keep_admin(access: AccessService, file: Path) -> None:
+    """Write the admin's token at the first start; take the one that is there at the others."""
+    if file.exists():
+        access.tokens.adopt(file.read_text().strip())
+    else:
+        write_private(file, access.user_token(ADMIN, "admin"), replace=False)
