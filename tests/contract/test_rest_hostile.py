@@ -18,8 +18,10 @@ from physicsrunner.server import downloads
 from physicsrunner.server.bodies import StrictJson
 from physicsrunner.server.hub import Hub
 from physicsrunner.server.intake import manifest
+from physicsrunner.server.members import Told
 from physicsrunner.server.metrics import Metrics
 from physicsrunner.server.rooms import Rooms
+from physicsrunner.service.events import Room
 from physicsrunner.service.services import build
 from physicsrunner.wire import rest
 from physicsrunner.wire.live import Event
@@ -214,6 +216,33 @@ def test_the_feed_survives_an_event_that_cannot_be_sent(tmp_path: Path) -> None:
     asyncio.run(story())
     services.close()
     assert told == sent
+
+
+def test_an_event_that_cannot_be_sent_keeps_nobody_from_the_next(tmp_path: Path) -> None:
+    """Of events that are delivered together, one that fails is left out alone."""
+    services = build(tmp_path, now=lambda: 1e9)
+    told: list[str] = []
+
+    class Somebody:
+        def tell(self, words: Told) -> None:
+            if words.event.type == "bad":
+                raise TypeError("cannot be put into words")
+            told.append(words.event.type)
+
+        def waiting(self) -> int:
+            return 0
+
+    async def story() -> None:
+        feed = Rooms(services.access, services.events, Metrics())
+        room = Room(name="all")
+        feed._rooms["all"] = {Somebody(): room}  # type: ignore[dict-item]
+        await feed._deliver(
+            [Event(kind, None, None, None, 1e9) for kind in ("first", "bad", "last")]
+        )
+
+    asyncio.run(story())
+    services.close()
+    assert told == ["first", "last"]
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -123,13 +123,16 @@ class Hub:
         self._last = self._loop.time()
         if not events:
             return
-        for run in {event.run for event in events if event.run in self._watchers}:
-            for changed in self._watchers.get(run or "", ()):
-                changed.set()
-        logged = [event for event in events if event.id is not None]
-        for changed, wanted in self._logged.items():
-            if not changed.is_set() and any(wanted(event) for event in logged):
-                changed.set()
+        # Often nobody watches and nothing is a log: then ten thousand events cost a look each.
+        if self._watchers:
+            for run in {event.run for event in events if event.run in self._watchers}:
+                for changed in self._watchers.get(run or "", ()):
+                    changed.set()
+        if self._logged:
+            logged = [event for event in events if event.id is not None]
+            for changed, wanted in self._logged.items():
+                if not changed.is_set() and any(wanted(event) for event in logged):
+                    changed.set()
         joined = join_logs(events)
         for listener in self._listeners:
             listener(joined)
@@ -137,6 +140,8 @@ class Hub:
 
 def join_logs(events: Sequence[Event]) -> list[Event]:
     """Join log events of one file whose texts follow each other; keep the order of the rest."""
+    if all(event.type != live.LOG for event in events):
+        return list(events)
     joined: list[Event] = []
     last: dict[tuple[str | None, int | None, object], tuple[int, int]] = {}
     for event in events:

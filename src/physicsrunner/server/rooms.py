@@ -210,7 +210,7 @@ class Rooms:
                 await self._deliver(events)
             except Exception:
                 # Without this task nobody would ever hear of anything again.
-                _LOG.exception("members were not told of %d events", len(events))
+                _LOG.exception("some members were not told of %d events", len(events))
 
     async def _deliver(self, events: Sequence[Event]) -> None:
         for kind, count in Counter(event.type for event in events).items():
@@ -218,14 +218,25 @@ class Rooms:
         await self._learn_creators(events)
         told: set[Member] = set()
         for event in events:
-            told |= self._tell(event)
-            if event.id is not None:
-                self._delivered = max(self._delivered, event.id)
-                self._command(event)
-                self.waker.take(event)
+            try:
+                told |= self._told(event)
+            except Exception:
+                # What came together with it is others' as much as ours: they hear of theirs.
+                _LOG.exception("members were not told of an event %s", event.type)
         for member in told:
             if member.waiting() > MAX_WAITING:
                 await self._send_away(member, Why.SLOW)
+
+    def _told(self, event: Event) -> set[Member]:
+        """Tell of one event whomever it concerns; return the members that heard of it."""
+        if event.id is not None:
+            self._delivered = max(self._delivered, event.id)
+            self.waker.take(event)
+        if not self._rooms:
+            return set()
+        if event.id is not None:
+            self._command(event)
+        return self._tell(event)
 
     def _tell(self, event: Event) -> set[Member]:
         names = ["all"]
