@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import types
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -149,3 +149,17 @@ def test_nothing_but_invalid_request_comes_out_of_bad_input(data: Any) -> None:
             decode(message, data)
         except InvalidRequest as error:
             assert str(error)  # noqa: PT017 - which messages refuse is not the point
+
+
+def test_a_message_with_a_constructor_of_its_own_is_refused() -> None:
+    """What decoding would pass over cannot become a message unnoticed."""
+
+    @dataclass(frozen=True)
+    class Checked:
+        number: int
+
+        def __post_init__(self) -> None:
+            raise AssertionError
+
+    with pytest.raises(TypeError, match="Checked"):
+        decode(Checked, {"number": 1})

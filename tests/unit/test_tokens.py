@@ -82,3 +82,18 @@ def test_an_attempt_token_names_its_run() -> None:
     for payload in ({"run": "r"}, {"attempt": 1}, {"run": 5, "attempt": 1}):
         with pytest.raises(NotAuthenticated):
             verify(KEY, _signed({"kind": "attempt", "sub": "a", "iat": 1, **payload}), now=1.0)
+
+
+def test_a_token_is_signed_as_the_library_signs() -> None:
+    """What is issued quickly is byte for byte what PyJWT makes of the same claims."""
+    issued = issue(KEY, Claims("attempt", "äda", 1.5, 2.5, run="r", attempt=1))
+    payload = jwt.decode(issued, KEY, algorithms=[ALGORITHM], options={"verify_exp": False})
+    assert payload == {
+        "kind": "attempt",
+        "sub": "äda",
+        "iat": 1.5,
+        "exp": 2.5,
+        "run": "r",
+        "attempt": 1,
+    }
+    assert issued == _signed(payload)

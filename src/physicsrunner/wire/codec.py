@@ -5,7 +5,8 @@ Promises: ``decode(type, encode(value)) == value`` for every message (a property
 Unknown keys are ignored, so that an older side understands a newer one; a missing or wrong one
 raises `InvalidRequest` with the message's name and the key. It knows only what messages are made
 of: dataclasses, enums, lists, dicts, optional and plain JSON values. What a type means is worked
-out once: a request brings thousands of messages.
+out once: a request brings thousands of messages. A message has neither ``__post_init__`` nor
+``__slots__``: it is made without its constructor.
 """
 
 from __future__ import annotations
@@ -30,10 +31,16 @@ def encode(value: Any) -> Any:
     kind: Any = type(value)
     if kind in _PLAIN:
         return value
+    if kind is dict:
+        return {
+            str(key): item if type(item) in _PLAIN else encode(item) for key, item in value.items()
+        }
+    if kind is list:
+        return [item if type(item) in _PLAIN else encode(item) for item in value]
     names = _names(kind)
     if names is not None:
         return {
-            name: encode(item)
+            name: item if type(item) in _PLAIN else encode(item)
             for name, always in names
             if (item := getattr(value, name)) is not None or always
         }
@@ -171,34 +178,50 @@ def _dict(one: _Decoder) -> _Decoder:
 
 
 def _message(kind: Any) -> _Decoder:
+    if hasattr(kind, "__post_init__") or "__slots__" in vars(kind):
+        raise TypeError(f"{kind.__name__} cannot be a message: see the codec's promises")
     hints = get_type_hints(kind)
-    plan: list[tuple[str, _Decoder, bool]] | None = None
+    plan: list[tuple[str, _Decoder, Callable[[], Any] | None, bool]] | None = None
+    # Its `__init__` would set each field by a call: a request brings tens of thousands of messages.
+    known = {field.name: field.default for field in fields(kind) if field.default is not MISSING}
 
     def message(data: Any) -> Any:
         nonlocal plan
         if plan is None:  # at the first use: a message may hold itself
-            plan = [
-                (
-                    field.name,
-                    _decoder(hints[field.name]),
-                    field.default is MISSING and field.default_factory is MISSING,
-                )
-                for field in fields(kind)
-            ]
+            plan = _plan(kind, hints)
         if not isinstance(data, Mapping):
             raise _Wrong(f"expected an object, got {type(data).__name__}")
-        values = {}
-        for name, one, needed in plan:
+        found = object.__new__(kind)
+        values = found.__dict__
+        values.update(known)
+        for name, one, make, needed in plan:
             if name in data:
                 try:
                     values[name] = one(data[name])
                 except _Wrong as wrong:
                     raise wrong.below(f".{name}") from None
+            elif make is not None:
+                values[name] = make()
             elif needed:
                 raise _Wrong(f"the key {name!r} is missing")
-        return kind(**values)
+        return found
 
     return message
+
+
+def _plan(
+    kind: Any, hints: Mapping[str, Any]
+) -> list[tuple[str, _Decoder, Callable[[], Any] | None, bool]]:
+    """Return for each field its decoder, what makes its default, and whether it has none."""
+    return [
+        (
+            field.name,
+            _decoder(hints[field.name]),
+            None if field.default_factory is MISSING else field.default_factory,
+            field.default is MISSING and field.default_factory is MISSING,
+        )
+        for field in fields(kind)
+    ]
 
 
 def _enum(kind: type[Enum]) -> _Decoder:

@@ -12,6 +12,9 @@ Promises: a token that does not verify raises `NotAuthenticated`, an expired one
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,12 +59,21 @@ _NAMES: Final = {
     "scopes": "scopes",
     "project": "project",
 }
+_HEADER: Final = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
 
 
 def issue(key: str, claims: Claims) -> str:
     """Return a signed token that carries *claims*."""
     payload = {_NAMES[name]: value for name, value in encode(claims).items()}
-    return jwt.encode(payload, key, algorithm=ALGORITHM)
+    text = json.dumps(payload, separators=(",", ":")).encode()
+    signed = _HEADER + b"." + _base64(text)
+    # With every lease: PyJWT's `encode` reads and prepares the key each time, ten times the price.
+    signature = hmac.digest(key.encode(), signed, "sha256")
+    return (signed + b"." + _base64(signature)).decode()
+
+
+def _base64(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 def verify(key: str, token: str, *, now: float, allow_expired_s: float = 0.0) -> Claims:
