@@ -15,11 +15,12 @@ from physicsrunner.core.state import RunState
 from physicsrunner.service.options import DAY_S, DOOR_KEEP, Keep, ServerOptions
 from physicsrunner.service.retention import SLICE
 from physicsrunner.store.base import Store
+from physicsrunner.store.outbox import WebhookRow
 from physicsrunner.wire.live import Event
 from tests.contract.service_house import START, House, open_house
 from tests.support.postgres import PostgresServer
 
-COMPLETED = RunState.COMPLETED
+CANCELLED = RunState.CANCELLED
 EVERYTHING = Keep()
 
 
@@ -43,10 +44,12 @@ class Kept:
         self.store: Store = self.house.services._store
         self.root = self.house.services.data / "simulations"
 
-    def add(self, days: float, state: RunState = COMPLETED, **fields: Any) -> str:
+    def add(self, days: float, state: RunState = CANCELLED, **fields: Any) -> str:
         """Add a run that ended so many days ago, with a file; return its id."""
         run, then = str(uuid.uuid4()), START - days * DAY_S
-        ended = None if state in (RunState.QUEUED, RunState.RUNNING) else then
+        held = state is RunState.RUNNING
+        if held:
+            fields.update(attempt=1, agent="node", deadline=START)
         record = RunRecord(
             id=run,
             number=0,
@@ -55,11 +58,12 @@ class Kept:
             created_at=then,
             updated_at=then,
             status=state,
-            completed_at=ended,
+            completed_at=None if held or state is RunState.QUEUED else then,
             **fields,
         )
         event = Event("simulation/requested", run, None, None, then, {})
-        self.store.add_run(record, [event])
+        attempt = {"agent": "node", "state": state, "leased_at": then} if held else None
+        self.store.add_run(record, [event], attempt)
         (self.root / run).mkdir()
         (self.root / run / "file").write_text("data")
         return run
@@ -114,7 +118,7 @@ def test_runs_go_with_their_age(keeping: Any) -> None:
     assert not kept.there(old)
     assert all(kept.there(run) for run in (young, pinned, waits, runs))
     assert [event.type for event in kept.store.events(old)] == ["simulation/deleted"]
-    assert kept.store.counts("all")[COMPLETED] == 2
+    assert kept.store.counts("all")[CANCELLED] == 2
 
 
 def test_the_newest_stay(keeping: Any) -> None:
@@ -156,14 +160,67 @@ def test_a_door_keeps_a_number(keeping: Any) -> None:
     assert all(kept.there(run) for run in others)
 
 
-def test_that_a_run_was_deleted_is_forgotten_as_late(keeping: Any) -> None:
-    """The event of a deletion stays as long as a run would, then it goes too."""
+def test_the_audit_stays_unless_it_is_told_for_how_long(keeping: Any) -> None:
+    """That a run was deleted and what people did outlives runs; a setting of its own ends it."""
     kept = keeping(Keep(days=30))
     old = kept.add(31)
     kept.tidy()
-    kept.house.clock.move(31 * DAY_S)
+    kept.house.clock.move(9999 * DAY_S)
     kept.tidy()
-    assert kept.store.events(old) == []
+    assert [event.type for event in kept.store.events(old)] == ["simulation/deleted"]
+    assert any(event.type == "token/created" for event in kept.store.events())
+    kept.house.services.retention._options = ServerOptions(keep=Keep(days=30), audit_days=100)
+    kept.tidy()
+    assert kept.store.events() == []
+
+
+def webhook(kept: Kept, **fields: Any) -> str:
+    """Add a webhook that has nothing of the log; return its id."""
+    row = WebhookRow(str(uuid.uuid4()), "http://x/", "sealed", [], None, "ada", START, **fields)
+    kept.store.add_webhook(row)
+    return row.id
+
+
+def left(kept: Kept, run: str) -> list[str]:
+    """Return the types of the events that are left of a run."""
+    return [event.type for event in kept.store.events(run)]
+
+
+def test_no_event_goes_that_a_webhook_has_not_received(keeping: Any) -> None:
+    """The events of a removed run wait for who is to be told of them, and go when they have it."""
+    kept = keeping(Keep(days=2))
+    waiting = webhook(kept)
+    webhook(kept, active=False)
+    old = kept.add(3)
+    kept.tidy()
+    assert left(kept, old) == ["simulation/requested", "simulation/deleted"]
+    kept.store.change_webhook(waiting, {"cursor": kept.store.last_event()})
+    kept.tidy()
+    assert left(kept, old) == ["simulation/deleted"]
+
+
+def test_an_event_waits_for_nobody_for_ever(keeping: Any) -> None:
+    """A receiver that fails for ever holds an event 30 days after it happened, and no longer."""
+    kept = keeping(Keep(days=2))
+    webhook(kept)
+    old, older = kept.add(3), kept.add(31)
+    kept.tidy()
+    assert left(kept, older) == ["simulation/deleted"]
+    assert len(left(kept, old)) == 2
+    kept.house.clock.move(28 * DAY_S)
+    kept.tidy()
+    assert left(kept, old) == ["simulation/deleted"]
+
+
+def test_events_wait_for_nats_where_the_server_is_to_tell_it(keeping: Any) -> None:
+    """Also before it was ever reached: it is to get all that is kept."""
+    kept = keeping(Keep(days=2), nats="nats://127.0.0.1:1")
+    old = kept.add(3)
+    kept.tidy()
+    assert len(left(kept, old)) == 2
+    kept.store.set_cursor("nats", kept.store.last_event(), START)
+    kept.tidy()
+    assert left(kept, old) == ["simulation/deleted"]
 
 
 def test_a_folder_that_a_kill_left_is_swept_at_the_next_start(

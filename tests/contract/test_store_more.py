@@ -17,6 +17,7 @@ from physicsrunner.errors import InvalidRequest, NotFound
 from physicsrunner.service.grants import lease_change
 from physicsrunner.store.accounts import ProjectRow
 from physicsrunner.store.base import Actor, Change, Offer, Store, StudyRow
+from physicsrunner.store.outbox import Received
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 from tests.contract.test_store import START, TERMS, fact, lease, make
@@ -254,11 +255,39 @@ def test_events_of_no_run_can_be_pruned(store: Store) -> None:
     store.append_events([replace(fact(run.id), time=1.0), replace(fact("gone"), time=1.0)])
     store.append_events([replace(fact("gone"), time=2.0), replace(fact("y"), run=None, time=1.0)])
 
-    assert store.prune_events(1.5) == 2
+    assert store.prune_events(1.5) == 1
     assert store.prune_events(1.5) == 0
+    assert [event.id for event in store.events()] == [1, 2, 3, 4]
+    assert store.prune_events(1.5, audit=False) == 1
     assert [event.id for event in store.events()] == [1, 2, 4]
     store.prune_events(START + 1)
+    store.prune_events(START + 1, audit=False)
+    assert [event.run for event in store.events()] == [run.id]
     assert store.append_events([fact(run.id)])[0].id == 6
+
+
+def test_what_says_who_deleted_a_run_is_of_the_audit(store: Store) -> None:
+    """What is left of a run that is gone goes by itself; that it was deleted is the audit's."""
+    store.append_events([fact("gone"), fact("gone", live.DELETED)])
+    assert store.prune_events(START + 1, audit=False) == 1
+    assert [event.type for event in store.events()] == [live.DELETED]
+    assert store.prune_events(START + 1) == 1
+
+
+def test_events_wait_for_who_has_not_received_them(store: Store) -> None:
+    """Neither pruning nor deleting a run takes what somebody waits for, if it is not too old."""
+    run = ended(store)
+    none = replace(fact("", "c"), run=None)
+    told = store.append_events([fact(run.id, "a"), fact(run.id, "b"), none])
+    received = Received(told[0].id or 0, START - 1)
+    store.delete_runs([run.id], [fact(run.id, live.DELETED)], received=received)
+    assert [event.type for event in store.events()] == ["b", "c", live.DELETED]
+    later = START + 1
+    assert store.prune_events(later, received=received) == 0
+    assert store.prune_events(later, audit=False, received=received) == 0
+    assert store.prune_events(later, received=replace(received, since=later)) == 2
+    some = replace(received, upto=told[1].id or 0)
+    assert store.prune_events(later, audit=False, received=some) == 1
 
 
 def test_one_callers_failure_is_not_the_others(store: Store) -> None:

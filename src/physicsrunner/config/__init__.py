@@ -60,6 +60,7 @@ class Settings:
     max_concurrent_runs: int | None
     retention_days: float | None
     retention_runs: int | None
+    audit_days: float | None
     lease_s: float
     grace_s: float
     nats: str | None = field(repr=False)  #: with its password

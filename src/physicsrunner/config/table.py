@@ -235,6 +235,14 @@ SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType(
                 _read_count,
             ),
             Setting(
+                "audit_days",
+                "PHYSICSRUNNER_AUDIT_DAYS",
+                "",
+                "days after which the audit forgets what people, agents and deletions did; "
+                "without it, never",
+                _read_amount,
+            ),
+            Setting(
                 "lease_s",
                 "PHYSICSRUNNER_LEASE_S",
                 "60",

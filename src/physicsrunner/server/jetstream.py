@@ -22,10 +22,11 @@ from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.events.base import ensure_stream, needs_nats
 from physicsrunner.server.bodies import StrictJson
 from physicsrunner.service.outbox import OutboxService
+from physicsrunner.service.received import NATS
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
-CONSUMER: Final = "nats"  #: its name in the table of cursors
+CONSUMER: Final = NATS
 BATCH: Final = 200  #: events between two writes of the cursor
 ACK_S: Final = 5.0
 CONNECT_S: Final = 5.0

@@ -25,6 +25,7 @@ from physicsrunner.service.presence import Presence
 from physicsrunner.service.progress import ProgressBook
 from physicsrunner.service.queue import QueueService
 from physicsrunner.service.reasons import Reasons
+from physicsrunner.service.received import NATS, Receivers
 from physicsrunner.service.removal import Removal
 from physicsrunner.service.reporting import Reporting, Seals
 from physicsrunner.service.runs import RunService
@@ -85,7 +86,8 @@ def open_queue(
     )
     fleet = FleetService(store, access, leases, presence, breaker, now=now, terms=terms)
     maker = Maker(store, access, models, studies, safe, now=now)
-    removal = Removal(store, spool, data, now=now)
+    receivers = Receivers(store, (NATS,) if options.nats else (), now=now)
+    removal = Removal(store, spool, data, receivers, now=now)
     removal.sweep()
     steering = Steering(store, access, maker, removal, now=now)
     reasons = Reasons(
@@ -93,6 +95,7 @@ def open_queue(
         now=now,
         terms=terms,
         max_concurrent_runs=cap,
+        leaves=presence.leaves,
     )
     runs = RunService(
         store,

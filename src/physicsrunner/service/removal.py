@@ -3,7 +3,7 @@ Deleting runs: their rows, then their files.
 
 Promises: the database goes first, in one transaction; whoever is killed in the middle leaves a run
 whole, or deleted with its folder named in ``deleting/`` and swept at the next start. A run that has
-not ended, or is pinned, stays as it is.
+not ended, or is pinned, stays as it is. Of its events those stay that a receiver still waits for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 from physicsrunner.errors import StorageFull
 from physicsrunner.service import facts
+from physicsrunner.service.received import Receivers
 from physicsrunner.store.base import Actor, Store
 from physicsrunner.store.spool import Spool
 from physicsrunner.wire import live
@@ -28,8 +29,17 @@ _LOG = logging.getLogger(__name__)
 class Removal:
     """Deletes runs. Thread-safe."""
 
-    def __init__(self, store: Store, spool: Spool, data: Path, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        data: Path,
+        receivers: Receivers,
+        *,
+        now: Callable[[], float],
+    ) -> None:
         self._store = store
+        self.received = receivers.received
         self._spool = spool
         self._notes = data / FOLDER
         self._now = now
@@ -54,7 +64,7 @@ class Removal:
                 (self._notes / run).touch()
         except OSError as error:
             raise StorageFull(f"the deletion cannot be noted: {error.strerror}") from error
-        gone = self._store.delete_runs(list(present), events, by=by)
+        gone = self._store.delete_runs(list(present), events, by=by, received=self.received())
         kept = set(present) - set(gone)
         for run in gone:
             self._remove_folder(run)

@@ -3,8 +3,9 @@ How long ended runs stay: by age, by number, and as a door's own document promis
 
 Promises: nothing is removed unless the operator decided it; a pinned run and one that has not ended
 never are; a run goes with its rows, its events and its files (`service.removal`), and only the fact
-that it was deleted stays, until that is as old. A step is small, so that the server's other work
-goes on between two of them.
+that it was deleted stays. That fact and the events of accounts, agents and webhooks are the audit:
+they stay unless a setting of their own says for how long. No event goes while a receiver waits for
+it (`service.received`). A step is small, so that the server's other work goes on between two.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from physicsrunner.service.options import Keep, ServerOptions
+from physicsrunner.service.options import DAY_S, Keep, ServerOptions
 from physicsrunner.service.removal import Removal
 from physicsrunner.store.base import Store
 
@@ -46,9 +47,22 @@ class Retention:
                 # One that was pinned meanwhile stays; then there is nothing to hurry for.
                 gone = self._removal.remove(found)
                 return Step(tuple(gone), more=bool(gone))
-        before = self._options.keep.before(now)
-        events = 0 if before is None else self._store.prune_events(before, EVENTS)
+        events = self._prune(now)
         return Step(events=events, more=events >= EVENTS)
+
+    def _prune(self, now: float) -> int:
+        """Remove events of no run there is; return how many."""
+        audit = None if (days := self._options.audit_days) is None else now - days * DAY_S
+        # What is left of removed runs waited for a receiver; it is no part of the audit.
+        left, events = self._options.keep.before(now), 0
+        received = None if audit is left is None else self._removal.received()
+        for before, kind in ((audit, True), (left, False)):
+            if before is not None:
+                room = EVENTS - events
+                events += self._store.prune_events(before, room, audit=kind, received=received)
+            if events >= EVENTS:
+                break
+        return events
 
     def _rules(self) -> Iterator[tuple[Keep, str | None]]:
         for door, keep in self._options.door_keep.items():

@@ -26,7 +26,7 @@ from physicsrunner.core.run import RunFilter, RunRecord, RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.store.accounts import AccountStore
-from physicsrunner.store.outbox import OutboxStore
+from physicsrunner.store.outbox import OutboxStore, Received
 from physicsrunner.store.rows import (
     Actor,
     AgentRow,
@@ -96,13 +96,17 @@ class RunStore(Protocol):
         ...
 
     def delete_runs(
-        self, ids: Sequence[str], events: Sequence[Event], *, by: Actor | None = None
+        self,
+        ids: Sequence[str],
+        events: Sequence[Event],
+        *,
+        by: Actor | None = None,
+        received: Received | None = None,
     ) -> list[str]:
         """
-        Delete runs that have ended and are not pinned; return the ids of those that were.
+        Delete runs that have ended and are not pinned, with their rows; return their ids.
 
-        All their rows go, their events too; the events of *events* that belong to a deleted run
-        are written in their place, and stay.
+        Of their events those stay that wait as *received* says; theirs of *events* are written.
         """
         ...
 
@@ -127,11 +131,7 @@ class RunStore(Protocol):
         ...
 
     def runs(self, wanted: RunFilter) -> RunPage:
-        """
-        Return one page of the runs that *wanted* describes.
-
-        Its cost is bounded, however many runs there are (see `store.lists`).
-        """
+        """Return one page of the runs that *wanted* describes; `store.lists` bounds its cost."""
         ...
 
     def counts(self, kind: str, key: str = "") -> dict[RunState, int]:
@@ -231,11 +231,19 @@ class RunStore(Protocol):
         """Return the events (of one run) with an id over *after*, ascending."""
         ...
 
-    def prune_events(self, before: float, limit: int = 10_000) -> int:
+    def prune_events(
+        self,
+        before: float,
+        limit: int = 10_000,
+        *,
+        audit: bool = True,
+        received: Received | None = None,
+    ) -> int:
         """
-        Delete events of before *before* that belong to no run there is; return how many.
+        Delete events of before *before* that are of no run there is; return how many.
 
-        Less than *limit*: none is left. The events of a run stay as long as the run.
+        With *audit*: of none, and that a run was deleted; without, what is left of deleted runs.
+        What waits as *received* says stays. Less than *limit*: none is left.
         """
         ...
 

@@ -19,7 +19,9 @@ from physicsrunner.errors import NotFound, PhysicsRunnerError
 from physicsrunner.store.base import Decide, Listener
 from physicsrunner.store.memory_accounts import MemoryAccounts
 from physicsrunner.store.memory_clock import MemoryClock, queue_place, summary_of
+from physicsrunner.store.memory_events import waits
 from physicsrunner.store.memory_outbox import MemoryOutbox
+from physicsrunner.store.outbox import Received
 from physicsrunner.store.rows import Actor, AttemptRecord, Change, Offer, RunPage
 from physicsrunner.store.sql_counts import kinds
 from physicsrunner.store.sql_ways import matches, simplified
@@ -82,7 +84,12 @@ class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
         return [(summary_of(run), new) for run, new in kept]
 
     def delete_runs(
-        self, ids: Sequence[str], events: Sequence[Event], *, by: Actor | None = None
+        self,
+        ids: Sequence[str],
+        events: Sequence[Event],
+        *,
+        by: Actor | None = None,
+        received: Received | None = None,
     ) -> list[str]:
         """Delete runs that have ended and are not pinned; return the ids of those that were."""
         with self._lock:
@@ -102,7 +109,9 @@ class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
             for key in [key for key in self._files if key[0] in chosen]:
                 del self._files[key]
             self._removed = [row for row in self._removed if row[0] not in chosen]
-            self._events = [item for item in self._events if item.run not in chosen]
+            self._events = [
+                item for item in self._events if item.run not in chosen or waits(item, received)
+            ]
             self._tell([item for item in events if item.run in chosen], by)
         return gone
 

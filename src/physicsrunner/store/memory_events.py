@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from physicsrunner.core.run import RunRecord
 from physicsrunner.store.base import Listener
+from physicsrunner.store.outbox import Received
 from physicsrunner.store.rows import Actor
+from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
 
@@ -39,13 +41,23 @@ class MemoryEvents:
             ]
         return copy.deepcopy(wanted[:limit])
 
-    def prune_events(self, before: float, limit: int = 10_000) -> int:
+    def prune_events(
+        self,
+        before: float,
+        limit: int = 10_000,
+        *,
+        audit: bool = True,
+        received: Received | None = None,
+    ) -> int:
         """Delete events of before *before* that belong to no run there is; return how many."""
         with self._lock:
             old = [
                 item.id
                 for item in self._events
-                if item.time < before and (item.run is None or item.run not in self._runs)
+                if item.time < before
+                and item.run not in self._runs
+                and (item.run is None or item.type == live.DELETED) is audit
+                and not waits(item, received)
             ][:limit]
             gone = set(old)
             self._events = [item for item in self._events if item.id not in gone]
@@ -62,3 +74,10 @@ class MemoryEvents:
             for listener in self._listeners:
                 listener(told)
         return told
+
+
+def waits(event: Event, received: Received | None) -> bool:
+    """Say whether somebody is still to be told of *event*."""
+    if received is None:
+        return False
+    return (event.id or 0) > received.upto and event.time >= received.since

@@ -48,6 +48,18 @@ class EventFilter:
 
 
 @dataclass(frozen=True)
+class Received:
+    """
+    What of the log everybody has who is told of it: up to the id *upto*.
+
+    What is behind it waits for them, if it is not older than *since* (POSIX seconds).
+    """
+
+    upto: int
+    since: float
+
+
+@dataclass(frozen=True)
 class Page:
     """Events in the order of the log, and up to which id there are no others."""
 

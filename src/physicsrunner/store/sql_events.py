@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select
 
 from physicsrunner.store import schema
 from physicsrunner.store.base import Listener
 from physicsrunner.store.database import Database
 from physicsrunner.store.lane import Lane
+from physicsrunner.store.outbox import Received
 from physicsrunner.store.rows import Actor
 from physicsrunner.store.sql_transaction import Transaction, write_events
+from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
-__all__ = ["SqlEvents", "Transaction", "event_of", "write_events"]
+__all__ = ["SqlEvents", "Transaction", "event_of", "waits_not", "write_events"]
 
 T = TypeVar("T")
 
@@ -62,13 +64,26 @@ class SqlEvents:
         with self._db.read() as connection:
             return [event_of(row) for row in connection.execute(query)]
 
-    def prune_events(self, before: float, limit: int = 10_000) -> int:
+    def prune_events(
+        self,
+        before: float,
+        limit: int = 10_000,
+        *,
+        audit: bool = True,
+        received: Received | None = None,
+    ) -> int:
         """Delete events of before *before* that belong to no run there is; return how many."""
         table = schema.events.c
         of_a_run = exists(select(schema.runs.c.id).where(schema.runs.c.id == table.run_id))
+        deleted = table.type == live.DELETED
+        of_kind = (
+            or_(table.run_id.is_(None), and_(deleted, ~of_a_run))
+            if audit
+            else and_(table.run_id.is_not(None), ~deleted, ~of_a_run)
+        )
         old = (
             select(table.id)
-            .where(table.time < before, or_(table.run_id.is_(None), ~of_a_run))
+            .where(table.time < before, of_kind, *waits_not(received))
             .order_by(table.id)
             .limit(limit)
         )
@@ -83,6 +98,14 @@ class SqlEvents:
             return len(ids)
 
         return self._write(work) if ids else 0
+
+
+def waits_not(received: Received | None) -> list[ColumnElement[bool]]:
+    """Return the condition that nobody waits for an event."""
+    if received is None:
+        return []
+    table = schema.events.c
+    return [or_(table.id <= received.upto, table.time < received.since)]
 
 
 def event_of(row: Any) -> Event:

@@ -14,9 +14,10 @@ from physicsrunner.errors import NotFound, PhysicsRunnerError
 from physicsrunner.store import schema
 from physicsrunner.store.base import Decide
 from physicsrunner.store.hot import Insert
+from physicsrunner.store.outbox import Received
 from physicsrunner.store.rows import Actor, AttemptRecord
 from physicsrunner.store.sql_counts import read_counts
-from physicsrunner.store.sql_events import SqlEvents, Transaction
+from physicsrunner.store.sql_events import SqlEvents, Transaction, waits_not
 from physicsrunner.store.sql_rows import (
     COLUMNS,
     apply,
@@ -43,7 +44,6 @@ _OF_A_RUN: Final = (
     schema.attempts,
     schema.run_tags,
     schema.run_bodies,
-    schema.events,
 )
 
 
@@ -99,7 +99,12 @@ class SqlRuns(SqlEvents):
         return self._write(work, by)
 
     def delete_runs(
-        self, ids: Sequence[str], events: Sequence[Event], *, by: Actor | None = None
+        self,
+        ids: Sequence[str],
+        events: Sequence[Event],
+        *,
+        by: Actor | None = None,
+        received: Received | None = None,
     ) -> list[str]:
         """Delete runs that have ended and are not pinned; return the ids of those that were."""
 
@@ -113,6 +118,8 @@ class SqlRuns(SqlEvents):
             for some in chunks(gone):
                 for table in _OF_A_RUN:
                     transaction.connection.execute(delete(table).where(table.c.run_id.in_(some)))
+                told = delete(schema.events).where(schema.events.c.run_id.in_(some))
+                transaction.connection.execute(told.where(*waits_not(received)))
                 transaction.connection.execute(delete(schema.runs).where(_RUNS.id.in_(some)))
             for run in gone:
                 transaction.moved(present[run], None)
