@@ -39,9 +39,56 @@ def _differs(_context: Any, _found: Any, column: Any, *_: Any) -> bool | None:
     return False if isinstance(column.type, JSON) else None
 
 
-def test_models_and_migrations_agree(database: Database) -> None:
-    """A database that the migrations made has just the tables, columns and indexes of the code."""
+def from_the_first_release(database: Database) -> None:
+    """Make the present tables as an old database gets them, step by step."""
+    upgrade(database, "0001")
     upgrade(database)
+
+
+#: Both ways to the present tables: from the first release on, and at once.
+WAYS = pytest.mark.parametrize("make", [from_the_first_release, upgrade])
+
+
+def described(database: Database) -> dict[str, Any]:
+    """Return all that the database says of its tables; names and orders of no meaning are left."""
+    with database.read() as connection:
+        look = inspect(connection)
+        if database.dialect == "sqlite":
+            query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+        else:
+            query = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+        indexes = {row[0]: " ".join(row[1].split()) for row in connection.execute(text(query))}
+        return {"indexes": indexes} | {
+            name: (
+                {column["name"]: str(column) for column in look.get_columns(name)},
+                look.get_pk_constraint(name)["constrained_columns"],
+                sorted(
+                    (key["constrained_columns"], key["referred_table"], str(key["options"]))
+                    for key in look.get_foreign_keys(name)
+                ),
+                sorted(found["column_names"] for found in look.get_unique_constraints(name)),
+                sorted(str(found["sqltext"]) for found in look.get_check_constraints(name)),
+            )
+            for name in look.get_table_names()
+        }
+
+
+def test_an_empty_database_is_made_as_the_migrations_would(database: Database) -> None:
+    """Made at once or in steps: the same columns, keys, constraints and indexes."""
+    upgrade(database)
+    at_once = described(database)
+    downgrade(database, "base")
+    with database.alter() as connection:
+        connection.execute(text("DROP TABLE alembic_version"))
+    from_the_first_release(database)
+
+    assert described(database) == at_once
+
+
+@WAYS
+def test_models_and_migrations_agree(database: Database, make: Any) -> None:
+    """The database has just the tables, columns and indexes of the code."""
+    make(database)
 
     with database.read() as connection:
         context = MigrationContext.configure(
@@ -50,9 +97,10 @@ def test_models_and_migrations_agree(database: Database) -> None:
         assert compare_metadata(context, METADATA) == []
 
 
-def test_down_takes_everything_back_and_up_works_again(database: Database) -> None:
+@WAYS
+def test_down_takes_everything_back_and_up_works_again(database: Database, make: Any) -> None:
     """Each step down drops what the step up made; nothing but Alembic's own table is left."""
-    upgrade(database)
+    make(database)
     downgrade(database, "base")
 
     with database.read() as connection:
@@ -70,17 +118,20 @@ def test_the_newest_revision_is_the_one_that_the_code_names() -> None:
     assert scripts.get_heads() == [migrate.HEAD]
 
 
-def test_a_present_database_does_not_load_alembic(
+def test_neither_a_present_nor_an_empty_database_loads_alembic(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opening it again costs one query."""
-    upgrade(database)
+    """The tables are made at once; opening them again costs one query."""
 
     def fail(*_: Any) -> None:
         raise AssertionError
 
     monkeypatch.setattr(migrate, "_run", fail)
     monkeypatch.setattr(migrate, "_known", fail)
+    upgrade(database)
+    with database.read() as connection:
+        assert present(connection) == migrate.HEAD
+    monkeypatch.setattr(migrate, "_make", fail)
     upgrade(database)
 
 
@@ -151,8 +202,11 @@ def test_runs_of_the_first_release_are_counted_and_listed(database: Database) ->
         assert connection.execute(text("SELECT count(*) FROM run_tags")).scalar() == 6
 
 
-def test_servers_that_start_at_once_migrate_once(database: Database) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_servers_that_start_at_once_migrate_once(database: Database, old: bool) -> None:
     """Whoever comes second waits and finds the tables there."""
+    if old:
+        upgrade(database, "0001")
     others = [Database(database.url.render_as_string(hide_password=False)) for _ in range(3)]
     failed: list[BaseException] = []
 

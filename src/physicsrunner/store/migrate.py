@@ -1,9 +1,9 @@
 """
-Bringing a database to the present tables, with Alembic, from the first table on.
+Bringing a database to the present tables, with Alembic, from the first release on.
 
 Promises: runs from an installed wheel, without an ini file and without touching the logging
-configuration; a database that is up to date costs one query and does not load Alembic; a database
-of a newer release is refused with a message, never changed.
+configuration; a database that is up to date costs one query, and neither that nor an empty one
+loads Alembic; a database of a newer release is refused with a message, never changed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,20 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    inspect,
+    text,
+)
 
 from physicsrunner.errors import ConfigError
 from physicsrunner.store.database import Database
+from physicsrunner.store.schema import METADATA
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -27,6 +37,9 @@ def upgrade(database: Database, revision: str = "head") -> None:
     if revision == "head" and _is_current(database):
         return
     with database.alter() as connection:
+        if revision == "head" and not inspect(connection).get_table_names():
+            _make(connection)
+            return
         if present(connection) not in (None, *_known()):
             raise ConfigError(
                 f"the database is of a newer physicsrunner (revision {present(connection)}); "
@@ -52,6 +65,19 @@ def present(connection: Connection) -> str | None:
 def _is_current(database: Database) -> bool:
     with database.read() as connection:
         return present(connection) == HEAD
+
+
+def _make(connection: Connection) -> None:
+    """Make the present tables at once: what the migrations lead to, and a test holds the two."""
+    METADATA.create_all(connection, checkfirst=False)
+    alembic = Table(
+        "alembic_version",
+        MetaData(),
+        Column("version_num", String(32), nullable=False),
+        PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+    )
+    alembic.create(connection)
+    connection.execute(alembic.insert().values(version_num=HEAD))
 
 
 def _known() -> list[str]:
