@@ -22,6 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +43,8 @@ from physicsrunner.errors import ConfigError, PhysicsRunnerError, StorageFull
 TAG: Final = "PHYSICSRUNNER_ATTEMPT_ID"
 
 # $1 is the control folder, $2 the working directory. `ended` is written at first, so that a full
-# disk cannot keep the exit status from being written over it. `trap :` and not `trap ''`: what is
-# ignored is inherited.
+# disk cannot keep the exit status from being written over it; where there is room, no other program
+# is started for that. `trap :` and not `trap ''`: what is ignored is inherited.
 _SHIM: Final = r"""
 d=$1; cd "$2" || exit 126; shift 2
 start() { shift 19; s=$1; }
@@ -57,11 +58,13 @@ echo "          " > "$d/ended"
 trap : TERM INT HUP
 "$@"
 c=$?
+{ echo "$c" > "$d/exit"; } 2> /dev/null && exit $c
 echo "$c" 1<> "$d/ended"
 mv -f "$d/ended" "$d/exit"
 exit $c
 """
 _DEFAULT_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT)
+_LONGEST: Final = 4096  # bytes of a file of ours
 _CLAIM_S: Final = 10.0  # until a shim that was started has claimed its folder
 
 
@@ -189,7 +192,7 @@ class LocalEngine:
             raise ConfigError(f"cannot start {program.argv[0]!r}: {error}") from error
 
     def _await_claim(self, control: Path, child: int) -> NativeId:
-        step, waited = 0.0005, 0.0
+        step, waited = 0.002, 0.0  # a shell takes so long to begin
         while waited < _CLAIM_S:
             found = self.find(control)
             if found is not None:
@@ -247,6 +250,7 @@ def _native_id(process: ProcessId, control: Path) -> NativeId:
     return NativeId(f"{process.pid}:{process.start}:{process.boot}:{control}")
 
 
+@lru_cache(maxsize=1024)
 def _parse(native_id: NativeId) -> tuple[ProcessId, Path]:
     try:
         pid, start, boot, control = native_id.split(":", 3)
@@ -257,9 +261,15 @@ def _parse(native_id: NativeId) -> tuple[ProcessId, Path]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace")
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return os.read(file, _LONGEST).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(file)
 
 
 def _read_pid(control: Path) -> ProcessId | None:
@@ -269,9 +279,10 @@ def _read_pid(control: Path) -> ProcessId | None:
 
 
 def _exit_code(control: Path) -> int | None:
-    words = _read(control / "exit").split()
-    if not words or not words[0].isdigit():
-        return None
+    text = _read(control / "exit")
+    words = text.split()
+    if "\n" not in text or not words or not words[0].isdigit():
+        return None  # it is being written
     code = int(words[0])
     return 128 - code if 128 < code <= 128 + 64 else code
 

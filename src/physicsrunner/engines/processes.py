@@ -133,7 +133,7 @@ def tags_of(
         if entry == mine:
             continue
         with suppress(OSError):
-            block = (_PROC / str(entry) / "environ").read_bytes()
+            block = _environment(entry)
             if wanted not in block:
                 continue
             values = [item for item in block.split(b"\0") if item.startswith(wanted)]
@@ -142,6 +142,17 @@ def tags_of(
                 continue
             parts = os.fsdecode(values[0][len(wanted) :]).split("/")
             yield ProcessId(entry, stat[1], boot_id()), tuple(parts)
+
+
+def _environment(pid: int) -> bytes:
+    file = os.open(f"{_PROC}/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(file, 1 << 17):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(file)
 
 
 def tagged(name: str, tag: str) -> Iterator[ProcessId]:
@@ -178,9 +189,15 @@ def kill_tagged(name: str, tag: str, sleep: Callable[[float], None] = time.sleep
 def _stat(pid: int) -> tuple[str, int] | None:
     """Return state and start time of *pid*, or None."""
     try:
-        text = (_PROC / str(pid) / "stat").read_text("utf-8", "replace")
+        file = os.open(f"{_PROC}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        text = os.read(file, 4096).decode("utf-8", "replace")
+    except OSError:
+        return None  # it has ended meanwhile
+    finally:
+        os.close(file)
     # The name, in brackets, may hold spaces and brackets itself: count from its end.
     words = text[text.rfind(")") + 2 :].split()
     return (words[0], int(words[19])) if len(words) > 19 else None
