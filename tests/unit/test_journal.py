@@ -88,3 +88,25 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     """The error is ours and names the file."""
     with pytest.raises(StorageFull, match="journal"):
         Journal(tmp_path / "no" / "journal", lambda: 0.0).note("begun", run="r", attempt=1)
+
+
+def test_what_may_wait_is_written_with_the_next_note(tmp_path: Path) -> None:
+    """A later note counts at once here, and for others from the next note or the end on."""
+    path = tmp_path / "j"
+    journal = Journal(path, lambda: 1.0)
+    journal.note("begun", run="r", attempt=1)
+    journal.note("stage_done", later=True, stage=Stage.INIT, seconds=0.5)
+    assert journal.read().stages == {Stage.INIT: 0.5}
+    assert Journal(path, lambda: 1.0).read().stages == {}
+    with path.open("ab") as file:
+        file.write(b'{"event": "torn')  # somebody's write was cut meanwhile
+    assert journal.read().stages == {Stage.INIT: 0.5}
+    journal.note("program", native_id="1:2:3:/c", started=7.0)
+    after = Journal(path, lambda: 1.0).read()
+    assert (after.stages, after.program) == ({Stage.INIT: 0.5}, "1:2:3:/c")
+    journal.note("reported", later=True)
+    journal.note("delivered", later=True)
+    journal.settle()
+    after = Journal(path, lambda: 1.0).read()
+    assert (after.reported, after.delivered) == (True, True)
+    assert journal.read() == after

@@ -104,7 +104,7 @@ def take_grant(attempt: Attempt, grant: LeaseGrant) -> None:
     hide_secrets(attempt, grant)
     # Where the server made the id, forgetting it would make a second run there.
     theirs = attempt.config.wire != NATIVE
-    attempt.journal.note("named", sync=theirs, run=grant.run, name=grant.name)
+    attempt.journal.note("named", later=not theirs, run=grant.run, name=grant.name)
     set_token(attempt, grant.token)
 
 

@@ -165,7 +165,7 @@ def _stage(attempt: Attempt, stage: Stage) -> StageTime:
         _failed(attempt, stage, error)
     else:
         seconds = time.perf_counter() - began
-        attempt.journal.note("stage_done", sync=False, stage=stage, seconds=seconds)
+        attempt.journal.note("stage_done", later=True, stage=stage, seconds=seconds)
     attempt.history = attempt.journal.read()
     seconds = time.perf_counter() - began
     attempt.log.info("stage %s: %.3f s", stage.value, seconds)

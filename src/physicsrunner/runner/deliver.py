@@ -48,7 +48,7 @@ def deliver_attempt(attempt: Attempt) -> Delivery:
         delivery = Delivery(delivered=False, error=str(error))
     attempt.delivery = delivery
     if delivery.delivered:
-        attempt.journal.note("delivered", sync=False, files=delivery.files, bytes=delivery.bytes)
+        attempt.journal.note("delivered", later=True, files=delivery.files, bytes=delivery.bytes)
     return delivery
 
 
@@ -151,7 +151,7 @@ def _asked(attempt: Attempt, reports: Sequence[Report], timeout: float) -> Repor
         return answer
     if answer.error is not None:
         attempt.warn(f"the server did not take the outcome: {answer.detail or answer.error}")
-    attempt.journal.note("reported", sync=False, answer=answer.error)
+    attempt.journal.note("reported", later=True, answer=answer.error)
     return answer
 
 

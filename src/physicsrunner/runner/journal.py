@@ -5,7 +5,7 @@ Promises:
 
 - What `note` wrote is on disk when it returns (unless ``sync=False``, or many journals share
   their flush), so that a runner that was killed, or whose machine lost power, goes on where it
-  was.
+  was. What it wrote ``later`` is there with the next note: a kill before that forgets it.
 - A torn last line, of a write that a kill cut, is as if it had not been written; the next line is
   written after a line end of its own.
 - `read` never fails on what it does not understand: unknown events are of a newer version.
@@ -81,11 +81,14 @@ class Journal:
         flush: Callable[[Path], None] | None = None,
     ) -> None:
         self._path = path
+        self._name = str(path)
         self._flush = flush
         self._now = now
         self._known: tuple[int, History] | None = None  # what the file says that is so long
+        self._later: list[tuple[bytes, dict[str, Any]]] = []  # lines that wait for the next note
+        self._whole = -1  # the size at which the file ends with a line's end
 
-    def note(self, event: str, *, sync: bool = True, **fields: Any) -> None:
+    def note(self, event: str, *, sync: bool = True, later: bool = False, **fields: Any) -> None:
         """
         Append one event with the present time.
 
@@ -95,6 +98,9 @@ class Journal:
             It must outlive the machine's crash, as must all before it. Whatever a restart may do
             again without harm need not: to outlive this process, writing is enough, and a busy
             disk takes a tenth of a second for each.
+        later
+            A restart that does not find it does the same again, without harm and soon done: it is
+            written together with the next note.
 
         Raises
         ------
@@ -103,20 +109,20 @@ class Journal:
         """
         record = {"event": event, "time": self._now(), **encode(fields)}
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        line, record = text.encode() + b"\n", json.loads(text)
         known, self._known = self._known, None
-        try:
-            before, after = self._append(text.encode() + b"\n", sync and self._flush is None)
-        except OSError as error:
-            raise StorageFull(f"cannot write {self._path}: {error}") from error
-        if sync and self._flush is not None:
-            self._flush(self._path)
-        if known is not None and known[0] == before:
-            self._known = (after, _apply(known[1], json.loads(text)))
+        if later:
+            self._later.append((line, record))
+            size = None if known is None else known[0]
+        else:
+            size = self._write(line, None if known is None else known[0], sync)
+        if known is not None and size is not None:
+            self._known = (size, _apply(known[1], record))
 
     def read(self) -> History:
         """Return what the journal says; an empty history where there is none."""
         try:
-            size = self._path.stat().st_size
+            size = os.stat(self._name).st_size  # noqa: PTH116 (asked for at every step)
         except OSError:
             size = 0
         if self._known is not None and self._known[0] == size:
@@ -124,26 +130,47 @@ class Journal:
         history = History()
         for record in self._records():
             history = _apply(history, record)
+        for _, record in self._later:
+            history = _apply(history, record)
         self._known = (size, history)
         return history
+
+    def settle(self) -> None:
+        """Write what waits for a next note: none may come."""
+        if self._later:
+            line, _ = self._later.pop()
+            self._write(line, None, sync=False)
 
     def set_aside(self) -> None:
         """Rename the journal of a finished attempt, so that the next one begins anew."""
         self._known = None
+        self._later.clear()
         for number in range(1, 1_000_000):
             aside = self._path.with_name(f"journal.{number}.jsonl")
             if not aside.exists():
                 self._path.rename(aside)
                 return
 
-    def _append(self, line: bytes, sync: bool) -> tuple[int, int]:
+    def _write(self, line: bytes, known: int | None, sync: bool) -> int | None:
+        """Write what waits and *line*; return the size, if it was *known* bytes before."""
+        lines = b"".join([*(early for early, _ in self._later), line])
+        try:
+            before, after = self._append(lines, sync and self._flush is None)
+        except OSError as error:
+            raise StorageFull(f"cannot write {self._path}: {error}") from error
+        self._later.clear()
+        if sync and self._flush is not None:
+            self._flush(self._path)
+        return after if known == before else None
+
+    def _append(self, lines: bytes, sync: bool) -> tuple[int, int]:
         """Return the file's size before and after."""
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        file = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             size = os.fstat(file).st_size
-            if size and os.pread(file, 1, size - 1) != b"\n":
-                line = b"\n" + line
-            left = memoryview(line)
+            if size not in (0, self._whole) and os.pread(file, 1, size - 1) != b"\n":
+                lines = b"\n" + lines
+            left = memoryview(lines)
             while left:
                 left = left[os.write(file, left) :]
             if sync:
@@ -152,7 +179,8 @@ class Journal:
             os.close(file)
         if not size and sync:
             _sync_folder(self._path.parent)
-        return size, size + len(line)
+        self._whole = size + len(lines)
+        return size, self._whole
 
     def _records(self) -> Iterator[dict[str, Any]]:
         try:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.stages import Stage, StagePlan
-from physicsrunner.errors import ConfigError
+from physicsrunner.errors import ConfigError, StorageFull
 from physicsrunner.runner.attach import hide_secrets, kept_grant, use_token
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.journal import History, Journal
@@ -143,6 +143,8 @@ class Opening:
                     attempt.watchers.close()
             finally:
                 attempt.reporter.close()
+                with suppress(StorageFull):  # what waits there is done again without harm
+                    self.journal.settle()
                 log.close()
 
     def _attempt(
