@@ -198,6 +198,10 @@ class RunService:
         """Return in words why *run*, which the caller was shown, is where it is."""
         return self._reasons.of(run)
 
+    def reasons(self, runs: Sequence[RunSummary]) -> list[str]:
+        """Return the same of many, as short as it is for a list."""
+        return self._reasons.in_list(runs)
+
     def attempts(self, identity: Identity, run: str | int) -> Attempts:
         """Return all attempts of a run, the first first."""
         found = self._steering.found(run)
