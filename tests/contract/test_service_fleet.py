@@ -219,7 +219,8 @@ def test_an_agent_on_which_nothing_starts_is_paused_with_a_reason(house: House) 
     reason = house.services.runs.reason(
         house.services.runs.create(house.admin, NewRun(model_id=house.model()))
     )
-    assert reason == "waiting: none of the 1 known agents takes work now"
+    away = "waiting: the only agent, x, takes no work now: paused: "
+    assert reason == f"{away}{paused.reason}"
     assert fleet.resume(house.admin, "x").reason is None
     for _ in range(4):
         fails_at_start(house, agent)

@@ -120,6 +120,46 @@ def test_a_batch_is_queued_in_its_order_with_its_study(house: House) -> None:
     assert [(grant.number, grant.parameters) for grant in grants] == [(1, {"n": 0}), (2, {"n": 1})]
 
 
+def test_a_run_of_a_batch_is_as_if_it_had_been_asked_for_alone(house: House) -> None:
+    """What runs of a batch have in common is read once, and what each has of its own is its own."""
+    runs = house.services.runs
+    shared = {"environment_variables": {"A": "1"}}
+    first = NewRun(
+        model_id=house.model(),
+        name="r",
+        configuration=shared,
+        resource_requirements={"cpu_cores": 0},
+        tags=["t"],
+    )
+    wanted = [
+        first,
+        replace(first, name="n" * 300, parameters={"n": 1}, description="own"),
+        replace(first, name="s", configuration={"environment_variables": {"A": 1}}),
+        replace(first, name=None),
+        replace(first, name="t", configuration={"stop_when_silent": False}),
+        replace(first, configuration={"priority": 1}, pinned=True),
+        replace(first, configuration={"environment_variables": {"A": {"secret": "x"}}}),
+        replace(first, configuration={"environment_variables": {"A": {"secret": "y"}}}),
+        replace(first, tags=[]),
+        replace(first, tags=["u", "v"], simulation_type="sweep"),
+    ]
+
+    def kept(run: str) -> dict[str, Any]:
+        own: dict[str, Any] = {"id": "", "number": 0, "created_at": 0.0, "updated_at": 0.0}
+        return vars(replace(get(house, run), **own))
+
+    alone = [kept(runs.create(house.admin, one).id) for one in wanted]
+    house.lease("x", max=len(wanted))
+    together = runs.create_many(house.admin, wanted)
+
+    assert [kept(run.id) for run in together] == alone
+    grants = house.lease("y", max=len(wanted))
+    assert [grant.environment.get("A") for grant in grants[6:8]] == ["x", "y"]
+    for bad in (replace(first, name="\ud800"), replace(first, description="\ud800")):
+        with pytest.raises(InvalidRequest, match=r"runs\[1\].*Unicode"):
+            runs.create_many(house.admin, [first, bad])
+
+
 def test_of_a_batch_all_runs_are_queued_or_none(house: House) -> None:
     """The bad one is named by its place; nothing, not even the study, is left behind."""
     model, runs = house.model(), house.services.runs
@@ -452,6 +492,28 @@ def test_a_retry_waits_anew(house: House) -> None:
     assert get(house, run.id).status is S.TIMEOUT
 
 
+def test_who_asked_is_named_and_a_list_says_why_in_short(house: House) -> None:
+    """Who cancelled, paused or let go on; and no error of an attempt that was not the end."""
+    runs, op = house.services.runs, house.user("op", "operator")
+    submit(house, {"retry_policy": {"max_retries": 1}})
+    (grant,) = house.lease()
+    runs.pause(op, grant.run)
+    assert runs.reason(get(house, grant.run)) == "preparing on agent-1: op asked it to pause"
+    runs.resume(op, grant.run)
+    say(house, grant, RunState.FAILED, exit_code=3, error=Failure("program_failed", "exit 3"))
+    waits = get(house, grant.run)
+    assert runs.reasons([waits]) == ["retrying in 30 s: exit 3 (try 2 of 2)"]
+    house.clock.move(31)
+    assert runs.reasons([get(house, grant.run)]) == ["waiting for its turn"]
+    runs.cancel(op, grant.run)
+    ended = get(house, grant.run)
+    assert runs.reason(ended) == "cancelled by op"
+    assert (ended.error_code, ended.error_message, ended.exit_code) == (None, None, None)
+    assert "exit 3" in str(runs.attempts(op, grant.run)), (
+        "what the attempt ended by stays with the attempt"
+    )
+
+
 # -- pause ----------------------------------------------------------------------------------------
 
 
@@ -465,6 +527,7 @@ def test_a_run_that_waits_is_held_and_released(house: House) -> None:
     assert runs.pause(op, run.id).held
     assert runs.pause(op, run.number).held
     assert runs.reason(get(house, run.id)) == "held by op"
+    assert runs.reasons([get(house, run.id)]) == ["held"]
     assert house.lease() == []
     assert not runs.resume(op, run.id).held
     assert not runs.resume(op, run.id).held

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from physicsrunner.core import breaker
-from physicsrunner.core.reasons import Cap, Offered, Situation, duration, reason
+from physicsrunner.core.reasons import Away, Cap, Offered, Situation, duration, reason
 from physicsrunner.core.resources import Room
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import RunState
@@ -15,6 +15,7 @@ from physicsrunner.core.state import RunState
 NOW = 1000.0
 NODE = Offered(Room(cpu_cores=8, memory_gb=32), ("linux",))
 GPU = Offered(Room(cpu_cores=2, gpu_count=1), ("linux", "gpu"))
+NO_GPUS = "waiting: no agent offers 2 GPUs; the largest offers 1"
 POLICY = {"max_retries": 3}
 
 
@@ -32,8 +33,27 @@ def there(**fields: Any) -> Situation:
     [
         ({}, there(), "waiting: the next agent that has room takes it"),
         ({}, there(agents=[]), "waiting: no agent is connected"),
-        ({}, there(agents=[], others=2), "waiting: none of the 2 known agents takes work now"),
-        ({"gpu_count": 2}, there(), "waiting: no agent offers 2 GPUs; the largest offers 1"),
+        (
+            {},
+            there(agents=[], others=[Away("a1", "drained by ada")]),
+            "waiting: the only agent, a1, takes no work now: drained by ada",
+        ),
+        (
+            {},
+            there(agents=[], others=[Away(f"a{n}", "it is leaving") for n in range(5)]),
+            (
+                "waiting: none of the 5 known agents takes work now: a0 (it is leaving), "
+                "a1 (it is leaving), a2 (it is leaving), 2 more"
+            ),
+        ),
+        (
+            {"gpu_count": 2},
+            there(others=[Away("small", "x"), Away("big", "drained by ada", Room(8, gpu_count=4))]),
+            f"{NO_GPUS}; big takes no work now: drained by ada",
+        ),
+        ({}, there(before=None), "waiting for its turn"),
+        ({"gpu_count": 2}, there(before=None), NO_GPUS),
+        ({"gpu_count": 2}, there(), NO_GPUS),
         (
             {"gpu_count": 1, "labels": ["linux"]},
             there(agents=[NODE]),
@@ -62,7 +82,7 @@ def there(**fields: Any) -> Situation:
         ({}, there(before=12), "waiting: 12 runs are before it"),
         ({}, there(before=1), "waiting: 1 run is before it"),
         ({}, there(before=100, more=True), "waiting: more than 100 runs are before it"),
-        ({"held": True}, there(held_by="ada", before=3), "held by ada"),
+        ({"held": True}, there(asked_by="ada", before=3), "held by ada"),
         ({"held": True}, there(), "held"),
     ],
 )
@@ -122,12 +142,27 @@ def test_runs_that_are_tried_again() -> None:
         (RunState.FAILED, {"error_message": "exit code 3"}, "failed: exit code 3"),
         (RunState.FAILED, {"error_code": "internal"}, "failed: internal"),
         (RunState.TIMEOUT, {}, "timeout: it was not said why"),
-        (RunState.CANCELLED, {}, "cancelled: somebody asked for it"),
+        (RunState.CANCELLED, {}, "cancelled on request"),
     ],
 )
 def test_runs_that_somebody_has_or_had(status: RunState, fields: dict[str, Any], said: str) -> None:
     """Where it is, what it was asked, and what will follow."""
     assert reason(run(status, **fields), there(), NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "said"),
+    [
+        (RunState.RUNNING, {"cancel_requested": True}, "running on node7: ada asked it to stop"),
+        (RunState.RUNNING, {"pause_requested": True}, "running on node7: ada asked it to pause"),
+        (RunState.PAUSED, {"pause_requested": True}, "paused on node7 by ada"),
+        (RunState.PAUSED, {}, "paused on node7: ada asked it to go on"),
+        (RunState.CANCELLED, {}, "cancelled by ada"),
+    ],
+)
+def test_who_asked_is_named(status: RunState, fields: dict[str, Any], said: str) -> None:
+    """A person can be asked why."""
+    assert reason(run(status, **fields), there(asked_by="ada"), NOW) == said
 
 
 @pytest.mark.parametrize("status", list(RunState))

@@ -98,11 +98,22 @@ def _row(run: dict[str, Any], now: float) -> list[str]:
         state_words(run),
         f"{run.get('progress_percent', 0):.0f} %",
         run.get("name", ""),
-        run.get("label") or run.get("error_message") or "",
+        _doing(run),
         seconds(duration(run, now)),
         ago(run.get("created_at"), now),
         run.get("created_by", ""),
     ]
+
+
+def _doing(run: dict[str, Any]) -> str:
+    """Return what a run does, or why it does not."""
+    status = run["status"]
+    reason = str(run.get("reason") or "")
+    if status in ("queued", "retrying") or run.get("unreachable"):
+        return reason.removeprefix("waiting: ").removeprefix("unreachable: ")
+    if status == "cancelled":
+        return ""
+    return run.get("label") or run.get("error_message") or ""
 
 
 def duration(run: dict[str, Any], now: float) -> float | None:

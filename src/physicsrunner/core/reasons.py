@@ -8,7 +8,7 @@ before it) is a `Situation`, which `service.reasons` gathers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from physicsrunner.core.lease import FAIL, RETRY, after_grace
@@ -17,6 +17,7 @@ from physicsrunner.core.retry import tries
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import LEASABLE, TERMINAL, RunState
 
+_NAMED: Final = 3  # agents that are named before the rest is counted
 _UNITS: Final = (
     ("cpu_cores", "core", "cores"),
     ("memory_gb", "GB of memory", "GB of memory"),
@@ -30,6 +31,16 @@ class Offered:
     """What one agent that takes work has in all, whether free or not."""
 
     room: Room
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Away:
+    """One known agent that takes no work now, and why, in words."""
+
+    name: str
+    why: str  #: "drained by ada", "not heard of for 6 min"
+    room: Room = field(default_factory=Room)
     labels: tuple[str, ...] = ()
 
 
@@ -54,11 +65,11 @@ class Situation:
     lease_s: float = 60.0
     grace_s: float = 300.0
     agents: Sequence[Offered] = ()  #: those that take work
-    others: int = 0  #: known, and drained, paused or silent
+    others: Sequence[Away] = ()  #: drained, paused or silent
     caps: Sequence[Cap] = ()  #: those that hold for the run
-    before: int | None = None  #: runs that are handed out before it; None: not known
+    before: int | None = 0  #: runs that are handed out before it; None: not known
     more: bool = False  #: and there are more than `before`
-    held_by: str | None = None
+    asked_by: str | None = None  #: who held it, or asked its holder for something
 
 
 def reason(run: RunSummary, situation: Situation, now: float) -> str:
@@ -66,7 +77,7 @@ def reason(run: RunSummary, situation: Situation, now: float) -> str:
     if run.status in LEASABLE:
         return _waiting(run, situation, now)
     if run.status in TERMINAL:
-        return _ended(run)
+        return _ended(run, situation)
     return _carried_out(run, situation, now)
 
 
@@ -81,35 +92,55 @@ def duration(seconds: float) -> str:
 
 def _waiting(run: RunSummary, situation: Situation, now: float) -> str:
     if run.held:
-        return f"held by {situation.held_by}" if situation.held_by else "held"
+        return f"held by {situation.asked_by}" if situation.asked_by else "held"
     if run.not_before is not None and run.not_before > now:
         why = run.error_message or run.error_code or "the attempt was lost"
         present, most = tries(run)
         count = f" (try {present} of {most})" if run.retry_count else ""
         return f"retrying in {duration(run.not_before - now)}: {why}{count}"
-    why_not = _no_agent(run, situation) or _cap(situation) or _before(situation)
-    return f"waiting: {why_not or 'the next agent that has room takes it'}"
+    why_not = _no_agent(run, situation) or _cap(situation)
+    if why_not is None and situation.before is None:
+        return "waiting for its turn"
+    return f"waiting: {why_not or _before(situation) or 'the next agent that has room takes it'}"
 
 
 def _no_agent(run: RunSummary, situation: Situation) -> str | None:
     """Return why no agent can ever take it as they are now; None if one can."""
     if not situation.agents:
-        if situation.others:
-            return f"none of the {situation.others} known agents takes work now"
-        return "no agent is connected"
+        return _all_away(situation.others) if situation.others else "no agent is connected"
+    missing = _missing(run, situation)
+    if missing is None:
+        return None
+    for one in situation.others:
+        if has_labels(run, one.labels) and one.room.fits(run):
+            return f"{missing}; {one.name} takes no work now: {one.why}"
+    return missing
+
+
+def _all_away(others: Sequence[Away]) -> str:
+    if len(others) == 1:
+        return f"the only agent, {others[0].name}, takes no work now: {others[0].why}"
+    named = [f"{one.name} ({one.why})" for one in others[:_NAMED]]
+    if len(others) > _NAMED:
+        named.append(f"{len(others) - _NAMED} more")
+    return f"none of the {len(others)} known agents takes work now: {', '.join(named)}"
+
+
+def _missing(run: RunSummary, situation: Situation) -> str | None:
+    """Return what no agent that takes work has; None if one has all of it."""
     fitting = [one for one in situation.agents if has_labels(run, one.labels)]
     if not fitting:
         wanted = ", ".join(run.labels)
         return f"no agent has the label{'s' if len(run.labels) > 1 else ''} {wanted}"
     if any(one.room.fits(run) for one in fitting):
         return None
-    for field, singular, plural in _UNITS:
-        need = getattr(run, field)
-        largest = max(getattr(one.room, field) for one in fitting)
+    for name, *units in _UNITS:
+        need = getattr(run, name)
+        largest = max(getattr(one.room, name) for one in fitting)
         if need > largest:
-            wanted = _amount(need, singular, plural)
+            wanted = _amount(need, *units)
             return f"no agent offers {wanted}; the largest offers {largest:g}"
-    needs = [_amount(getattr(run, field), *units) for field, *units in _UNITS]
+    needs = [_amount(getattr(run, name), *units) for name, *units in _UNITS]
     return f"no agent offers {' and '.join(need for need in needs if need)} at once"
 
 
@@ -138,15 +169,24 @@ def _carried_out(run: RunSummary, situation: Situation, now: float) -> str:
         return _unreachable(run, where, situation, now)
     word = {RunState.PREPARING: "preparing", RunState.PAUSED: "paused"}.get(run.status, "running")
     said = f"{word} on {where}"
-    if run.cancel_requested:
-        return f"{said}: it was asked to stop"
-    if run.pause_requested and run.status is RunState.RUNNING:
-        return f"{said}: it was asked to pause"
-    if not run.pause_requested and run.status is RunState.PAUSED:
-        return f"{said}: it was asked to go on"
+    asked = _asked(run)
+    if asked is not None:
+        who = situation.asked_by
+        return f"{said}: {f'{who} asked it' if who else 'it was asked'} to {asked}"
+    if run.status is RunState.PAUSED and situation.asked_by:
+        return f"{said} by {situation.asked_by}"
     if run.silent and run.silence_limit_s is not None:
         return f"{said}: no output for more than {duration(run.silence_limit_s)}"
     return said
+
+
+def _asked(run: RunSummary) -> str | None:
+    """Return what the holder was asked to do and has not done yet."""
+    if run.cancel_requested:
+        return "stop"
+    if run.status is RunState.PAUSED:
+        return None if run.pause_requested else "go on"
+    return "pause" if run.pause_requested else None
 
 
 def _unreachable(run: RunSummary, where: str, situation: Situation, now: float) -> str:
@@ -161,10 +201,12 @@ def _unreachable(run: RunSummary, where: str, situation: Situation, now: float) 
     return f"{said}; in {duration(deadline + situation.grace_s - now)} {follows}"
 
 
-def _ended(run: RunSummary) -> str:
+def _ended(run: RunSummary, situation: Situation) -> str:
     if run.status is RunState.COMPLETED:
         return "completed: main.py ended with 0 and all files are stored"
     if run.status is RunState.CANCELLED:
-        return "cancelled: somebody asked for it"
+        return (
+            f"cancelled by {situation.asked_by}" if situation.asked_by else "cancelled on request"
+        )
     word = "timeout" if run.status is RunState.TIMEOUT else "failed"
     return f"{word}: {run.error_message or run.error_code or 'it was not said why'}"

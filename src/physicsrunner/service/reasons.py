@@ -1,29 +1,29 @@
 """
 Gathering what must be known to say why a run is where it is; the words are `core.reasons`'s.
 
-Promises: a run that is carried out or has ended costs nothing; for one that waits, who offers what
-is read at most once a second, and how many are before it is counted up to a bound.
+Promises: a run that is carried out or has ended costs nothing, unless somebody asked for where it
+stands: who that was is looked up; for one that waits, who offers what is read at most once a
+second, and how many are before it is counted up to a bound. A list reads nothing run by run.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from physicsrunner.core.lease import LeaseTerms
-from physicsrunner.core.reasons import Cap, Offered, Situation, reason
+from physicsrunner.core.reasons import Away, Cap, Offered, Situation, duration, reason
 from physicsrunner.core.resources import Room
 from physicsrunner.core.run import RunSummary
-from physicsrunner.core.state import HELD, LEASABLE
+from physicsrunner.core.state import HELD, LEASABLE, RunState
 from physicsrunner.service.presence import ACTIVE
 from physicsrunner.store.base import AgentRow, Store
 from physicsrunner.wire import live
 
 REMEMBER_S: Final = 1.0
 MOST_BEFORE: Final = 100
-GONE_S: Final = 300.0  # an agent that was not heard of for so long is not counted on
 _EVENTS: Final = 1000
 
 
@@ -31,7 +31,7 @@ _EVENTS: Final = 1000
 class _Agents:
     read_at: float
     offered: tuple[Offered, ...]
-    others: int
+    others: tuple[Away, ...]
 
 
 class Reasons:
@@ -43,9 +43,11 @@ class Reasons:
         *,
         now: Callable[[], float],
         terms: LeaseTerms,
+        leaves: Callable[[str], bool],
         max_concurrent_runs: int | None = None,
     ) -> None:
         self._store = store
+        self._leaves = leaves
         self._now = now
         self._terms = terms
         self._cap = max_concurrent_runs
@@ -64,12 +66,32 @@ class Reasons:
             ahead += run.status in LEASABLE and not run.held
         return said
 
+    def in_list(self, runs: Sequence[RunSummary]) -> list[str]:
+        """Return why *runs* are where they are, without what must be read for each of them."""
+        now, terms = self._now(), self._terms
+        caps: dict[tuple[str | None, str | None], list[Cap]] = {}
+        said = []
+        for run in runs:
+            situation = Situation(terms.lease_s, terms.grace_s)
+            if run.status in LEASABLE and not run.held:
+                owners = run.project_id, run.study_id
+                if owners not in caps:
+                    caps[owners] = self._caps(run)
+                known = self._known()
+                situation = replace(
+                    situation,
+                    agents=known.offered,
+                    others=known.others,
+                    caps=caps[owners],
+                    before=None,
+                )
+            said.append(reason(run, situation, now))
+        return said
+
     def _situation(self, run: RunSummary, before: int | None = None) -> Situation:
         terms = self._terms
-        if run.status not in LEASABLE:
-            return Situation(terms.lease_s, terms.grace_s)
-        if run.held:
-            return Situation(terms.lease_s, terms.grace_s, held_by=self._holder(run))
+        if run.status not in LEASABLE or run.held:
+            return Situation(terms.lease_s, terms.grace_s, asked_by=self._asked_by(run))
         known = self._known()
         if before is None:
             before = self._store.waiting_before(run, MOST_BEFORE + 1)
@@ -89,10 +111,15 @@ class Reasons:
             known = self._agents
         if known is not None and 0 <= now - known.read_at < REMEMBER_S:
             return known
-        rows = self._store.agents()
-        there = [row for row in rows if row.state == ACTIVE and now - row.last_seen < GONE_S]
-        offered = tuple(Offered(_room(row), tuple(row.labels)) for row in there)
-        known = _Agents(now, offered, len(rows) - len(there))
+        offered: list[Offered] = []
+        others: list[Away] = []
+        for row in self._store.agents():
+            why = self._why_away(row, now)
+            if why is None:
+                offered.append(Offered(_room(row), tuple(row.labels)))
+            else:
+                others.append(Away(row.id, why, _room(row), tuple(row.labels)))
+        known = _Agents(now, tuple(offered), tuple(others))
         with self._lock:
             self._agents = known
         return known
@@ -118,13 +145,47 @@ class Reasons:
         counts = self._store.counts(kind, key)
         return sum(counts.get(state, 0) for state in HELD)
 
-    def _holder(self, run: RunSummary) -> str | None:
-        """Return who holds a run: its latest event of that kind says it."""
+    def _why_away(self, row: AgentRow, now: float) -> str | None:
+        """Return why an agent takes no work now; None: it does."""
+        silent = now - row.last_seen
+        if silent > self._terms.lease_s:
+            return f"not heard of for {duration(silent)}"
+        if row.state != ACTIVE:
+            return _state_words(row)
+        return "it is leaving" if self._leaves(row.id) else None
+
+    def _asked_by(self, run: RunSummary) -> str | None:
+        """Return who asked for what the run stands at: its latest event of that kind says it."""
+        kinds = _asked_in(run)
+        if not kinds:
+            return None
         for event in reversed(self._store.events(run.id, limit=_EVENTS)):
-            if event.type == live.HELD:
-                found: Any = event.data.get("requested_by")
-                return found if isinstance(found, str) else None
+            found: Any = event.data.get("requested_by")
+            if event.type in kinds and isinstance(found, str):
+                return found
         return None
+
+
+def _asked_in(run: RunSummary) -> tuple[str, ...]:
+    """Return the types of the events that say who asked."""
+    if run.status is RunState.CANCELLED:
+        return live.CANCELLED, live.CANCEL_REQUESTED
+    if run.status in LEASABLE:
+        return (live.HELD,) if run.held else ()
+    if run.status not in HELD or run.unreachable:
+        return ()
+    if run.cancel_requested:
+        return (live.CANCEL_REQUESTED,)
+    if run.pause_requested:
+        return (live.PAUSE_REQUESTED,)
+    return (live.RESUME_REQUESTED,) if run.status is RunState.PAUSED else ()
+
+
+def _state_words(row: AgentRow) -> str:
+    """Return *drained by ada*, *paused: 5 runs in a row failed...*."""
+    if not row.reason:
+        return row.state
+    return row.reason if row.reason.startswith("drained") else f"{row.state}: {row.reason}"
 
 
 def _room(row: AgentRow) -> Room:

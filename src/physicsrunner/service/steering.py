@@ -22,7 +22,7 @@ from physicsrunner.errors import (
     Pinned,
 )
 from physicsrunner.service import asked, facts
-from physicsrunner.service.access import AccessService, Identity, is_creator
+from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.endings import over
 from physicsrunner.service.making import Maker
 from physicsrunner.service.removal import Removal
@@ -70,7 +70,9 @@ class Steering:
                     asked, live.CANCEL_REQUESTED, now, agent=present.agent, **outcome
                 )
                 return Change({"cancel_requested": True, "updated_at": now}, events=[event])
-            change = over(present, RunEvent.CANCELLED, now, why={}, outcome=outcome)
+            # What an earlier attempt ended by is not why it ended.
+            why = {"error_code": None, "error_message": None, "exit_code": None}
+            change = over(present, RunEvent.CANCELLED, now, why=why, outcome=outcome)
             return replace(change, run={**change.run, "cancel_requested": True, "held": False})
 
         return self._changed(identity, "runs:cancel", run, decide)
@@ -130,7 +132,7 @@ class Steering:
         *new_id* is the caller's for the new run: a repeat returns what the first one made.
         """
         present = self.found(run)
-        self._access.require(identity, "runs:retry", present)
+        self._access.require(identity, "runs:retry", present, asked=run)
         if present.status not in TERMINAL:
             raise Conflict(f"run {present.number} is {present.status}: it has not ended")
         if present.model_id is None:
@@ -145,7 +147,8 @@ class Steering:
         now = fresh.created_at
         events = [facts.requested(fresh, now), facts.queued(fresh, now)]
         added, _ = self._store.add_run(fresh, events, by=identity.actor, secrets=batch.secrets)
-        if added.retry_of != present.id or not is_creator(identity, added):
+        self._access.require_creator(identity, added)
+        if added.retry_of != present.id:
             raise Conflict(f"there is a run {added.id} already, and it repeats another one")
         return added
 
@@ -161,7 +164,7 @@ class Steering:
             If it is pinned.
         """
         present = self.found(run)
-        self._access.require(identity, "runs:delete", present)
+        self._access.require(identity, "runs:delete", present, asked=run)
         _check_deletable(present)
         if not self._removal.remove([present.id], by=identity.actor):
             _check_deletable(self.found(present.id))  # it has changed since
@@ -178,7 +181,7 @@ class Steering:
         self, identity: Identity, permission: str, run: str | int, decide: Decide
     ) -> RunSummary:
         present = self.found(run)
-        self._access.require(identity, permission, present)
+        self._access.require(identity, permission, present, asked=run)
         answer = self._store.change([(present.id, decide)], by=identity.actor)[0]
         if isinstance(answer, PhysicsRunnerError):
             raise answer

@@ -140,7 +140,7 @@ def _states(words: list[str]) -> list[RunState]:
     summary="List runs",
     responses=gives(
         {"data": list[RunSummary], "total": int, "total_is_exact": bool},
-        {"data": [SUMMARY], "total": 1, "total_is_exact": True},
+        {"data": [SHOWN], "total": 1, "total_is_exact": True},
     ),
 )
 async def list_runs(
@@ -159,7 +159,7 @@ async def list_runs(
     sort: str = "-created_at",
 ) -> Response:
     """
-    List runs, the newest first; ``total`` counts all that fit, whatever the limit.
+    List runs, the newest first, each with its ``reason`` in short; ``total`` counts all that fit.
 
     Where counting them would take long it is a lower bound, and ``total_is_exact`` is false.
     """
@@ -178,8 +178,10 @@ async def list_runs(
     )
 
     def find() -> Response:
-        page = parts.services.runs.list(who, wanted)
-        data = [document(run) for run in page.runs]
+        runs = parts.services.runs
+        page = runs.list(who, wanted)
+        reasons = runs.reasons(page.runs)
+        data = [document(*one) for one in zip(page.runs, reasons, strict=True)]
         return plain_answer({"data": data, "total": page.total, "total_is_exact": page.exact})
 
     return await to_thread.run_sync(find)
