@@ -30,8 +30,15 @@ _MOST_LABEL: Final = 255  # characters
 
 def check_texts(request: NewRun) -> None:
     """Raise for half a Unicode pair, which JSON can say and nobody can store, and for depth."""
-    for text in (request.name, request.description, request.project_id, *request.tags):
+    for text in (request.project_id, *request.tags):
         _check_text(text or "")
+    check_own(request)
+
+
+def check_own(request: NewRun) -> None:
+    """Do what `check_texts` does for what each run of a batch has of its own."""
+    _check_text(request.name or "")
+    _check_text(request.description or "")
     check_depth(request.parameters, "parameters")
 
 

@@ -11,10 +11,12 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from physicsrunner.core.paths import check_path
 from physicsrunner.core.permissions import Scope
+from physicsrunner.core.records import changed
 from physicsrunner.core.run import InputFile, NewRun, RunRecord
 from physicsrunner.errors import NotAllowed, NotFound
 from physicsrunner.service import asked
@@ -65,6 +67,7 @@ class Batch:
         self._asked: dict[str, Asked] = {}
         self._projects: set[str | None] = set()
         self._studies: set[tuple[str, str | None]] = set()
+        self._like: tuple[NewRun, RunRecord] | None = None  # the last one that was read in full
         self.secrets: dict[str, str] = {}  #: run -> its secrets, encrypted
 
     def record(self, request: NewRun, *, known_study: str | None = None) -> RunRecord:
@@ -73,6 +76,10 @@ class Batch:
 
         *known_study* is a study that is about to be made, so that it is not looked for.
         """
+        run = str(uuid.uuid4()) if request.id is None else asked.run_id(request.id)
+        before = self._like
+        if before is not None and _is_like(request, before[0]):
+            return self._another(run, request, before[1])
         asked.check_texts(request)
         self._check_project(request.project_id)
         if request.study_id is not None and request.study_id != known_study:
@@ -82,13 +89,10 @@ class Batch:
             model = self._model(request.model_id, version)
             version, title = model.version, model.name
         wanted = self._read(request)
-        run = str(uuid.uuid4()) if request.id is None else asked.run_id(request.id)
-        if wanted.secrets:
-            self.secrets[run] = self._maker.safe.seal(json.dumps(wanted.secrets))
-        return RunRecord(
+        made = RunRecord(
             id=run,
             number=0,
-            name=(request.name or title or "run")[:255],
+            name=(request.name or title or "run")[:_LONGEST_NAME],
             created_by=self._identity.subject,
             created_at=self._now,
             updated_at=self._now,
@@ -105,6 +109,22 @@ class Batch:
             parameters=request.parameters,
             inputs=[self._checked(item) for item in request.inputs],
             **wanted.fields,
+        )
+        if wanted.secrets:
+            self.secrets[run] = self._maker.safe.seal(json.dumps(wanted.secrets))
+        else:
+            self._like = request, made
+        return made
+
+    def _another(self, run: str, request: NewRun, like: RunRecord) -> RunRecord:
+        """Return the record of a request that asks for what an earlier one did."""
+        asked.check_own(request)
+        return changed(
+            like,
+            id=run,
+            name=(request.name or "")[:_LONGEST_NAME],
+            description=request.description,
+            parameters=request.parameters,
         )
 
     def again(self, run: RunRecord, new_id: str | None = None) -> RunRecord:
@@ -175,6 +195,33 @@ class Batch:
             return True
         return self._maker.store.sent_input(key, self._identity.subject)
 
+
+def _is_like(request: NewRun, other: NewRun) -> bool:
+    """
+    Say whether two requests differ in nothing but what each run of a batch has of its own.
+
+    Lists and objects must be the same ones, or empty: comparing them would take 1 for true.
+    """
+    if not request.name or _plain(request) != _plain(other):
+        return False
+    pairs = zip(_many(request), _many(other), strict=True)
+    return all(mine is others or not (mine or others) for mine, others in pairs)
+
+
+_LONGEST_NAME: Final = 255
+#: The fields of a request, but for id, name, description and parameters: what is compared by its
+#: value, and what is compared by being the same.
+_plain: Final = attrgetter(
+    "model_id",
+    "model_version",
+    "simulation_type",
+    "project_id",
+    "study_id",
+    "retry_of",
+    "pinned",
+    "door",
+)
+_many: Final = attrgetter("configuration", "resource_requirements", "tags", "inputs")
 
 #: What a retry asks for as the run did that it repeats.
 _ASKED = (

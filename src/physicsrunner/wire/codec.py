@@ -75,10 +75,12 @@ def check_depth(value: Any, where: str) -> None:
 
 def _within(value: Any, depth: int) -> bool:
     """Say whether lists and objects lie in each other at most *depth* deep."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         inside: Iterable[Any] = value.values()
     elif isinstance(value, (list, tuple)):
         inside = value
+    elif isinstance(value, Mapping):
+        inside = value.values()
     else:
         return True
     if depth == 0:
