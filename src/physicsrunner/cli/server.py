@@ -76,6 +76,7 @@ def command(
         serve.ready(place, on_listening=lambda url: greet(call, url, place)) as server,
         stopped_by_signals(server.stop),
     ):
+        serve.settle()
         server.run()
     call.screen.note("the server has ended")
 

@@ -98,6 +98,7 @@ def command(
     ):
         if server.ca:  # the agent is our child: it trusts our own certificate
             add(server.ca, place.data / "trusted.pem")
+        serve.settle()
         server.run()
     call.screen.note("server and agent have ended")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import logging
 import os
 import socket
@@ -37,6 +38,9 @@ KEEP_ALIVE_S: Final = 120  #: longer than a runner is silent, so that its connec
 BACKLOG: Final = 2048
 WS_MESSAGE: Final = 128 * 1024  #: bytes of one message of a viewer, before any door looks at it
 WS_PING_S: Final = 20.0
+
+#: Objects made between two looks for rings of garbage, and how often older ones are looked at.
+GARBAGE: Final = (10_000, 20, 10)
 
 _LOG = logging.getLogger(__name__)
 
@@ -109,6 +113,18 @@ class ReadyServer:
     def started(self) -> bool:
         """Whether it takes requests."""
         return self._server.started
+
+
+def settle() -> None:
+    """
+    Tell the interpreter that this process serves from now on; called once, when all is loaded.
+
+    Half a million objects of imported modules stay for ever. Looking at them again and again for
+    garbage was a fifth of the time that a batch of 10,000 runs took.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 @contextlib.contextmanager
