@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from physicsrunner.core.state import RunState
 from physicsrunner.service import facts
 from physicsrunner.service.grants import lease_change
 from physicsrunner.service.reports import reported
-from physicsrunner.store.base import Offer
+from physicsrunner.store.base import Decide, Offer
 from physicsrunner.store.sql import SqlStore
 from physicsrunner.wire.messages import Report
 
@@ -148,17 +148,13 @@ def acquire(store: SqlStore, agent: str) -> RunSummary:
 def complete(store: SqlStore, agent: str, run: RunSummary) -> None:
     """Report, in one call, that the run has started and that it has completed."""
     now = time.time()
-    for answer in store.change(
-        [
-            (run.id, saying(run, agent, state, now))
-            for state in (RunState.RUNNING, RunState.COMPLETED)
-        ]
-    ):
+    states = (RunState.RUNNING, RunState.COMPLETED)
+    for answer in store.change([(run.id, saying(run, agent, state, now)) for state in states]):
         if not isinstance(answer, RunSummary):
             raise answer
 
 
-def saying(run: RunSummary, agent: str, state: RunState, now: float) -> Callable[..., object]:
+def saying(run: RunSummary, agent: str, state: RunState, now: float) -> Decide:
     """Return the decision on one report."""
     report = Report(run.id, run.attempt, state)
     return lambda present: reported(present, report, agent, unsealed=(), now=now)

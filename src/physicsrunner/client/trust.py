@@ -37,9 +37,9 @@ def use(ca: Path | None, environment: MutableMapping[str, str] | None = None) ->
 
 def add(cert: Path, bundle: Path) -> None:
     """Trust *cert* beside all that is trusted already; both are kept together in *bundle*."""
-    from requests.certs import where
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-    known = Path(ca_bundle() or where())
+    known = Path(ca_bundle() or DEFAULT_CA_BUNDLE_PATH)
     text = b"" if known.is_dir() else known.read_bytes()
     bundle.write_bytes(text.rstrip() + b"\n" + cert.read_bytes())
     use(bundle)
