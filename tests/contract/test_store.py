@@ -20,7 +20,7 @@ from physicsrunner.core.state import HELD, TERMINAL, RunState
 from physicsrunner.errors import LeaseLost, NotFound
 from physicsrunner.service.grants import lease_change
 from physicsrunner.service.reports import reported
-from physicsrunner.store.base import AgentRow, Change, FileRow, ModelRow, Offer, Store
+from physicsrunner.store.base import Actor, AgentRow, Change, FileRow, ModelRow, Offer, Store
 from physicsrunner.store.memory import MemoryStore
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import Report
@@ -295,8 +295,13 @@ def test_a_models_name_is_one_model_and_its_content_is_stored_once(store: Store)
 
 def test_uploads_and_agents(store: Store) -> None:
     """An upload is known by its content; an agent keeps when it was first and last seen."""
-    store.add_upload("a" * 64, 5, by="ada", now=START)
-    store.add_upload("a" * 64, 5, by="bob", now=START)
+    sent = Event("input/sent", None, None, None, START)
+    for name in ("ada", "bob", "ada"):
+        store.add_upload("a" * 64, 5, sent, by=Actor(name, "192.0.2.1"))
+    assert [(told.actor, told.origin) for told in store.audit(kind="input/*")] == [
+        ("ada", "192.0.2.1"),
+        ("bob", "192.0.2.1"),
+    ]
     store.agent_seen("x", now=1.0, host={"cores": 4}, labels=["gpu"])
     store.agent_seen("x", now=2.0, host={}, labels=[])
 

@@ -11,7 +11,9 @@ from sqlalchemy import text
 from physicsrunner.errors import InvalidRequest, ServerUnavailable, StorageFull
 from physicsrunner.store import database as database_module
 from physicsrunner.store.database import Database
+from physicsrunner.store.rows import Actor
 from physicsrunner.store.sql import SqlStore
+from physicsrunner.wire.live import Event
 from tests.contract.test_store import fact, make
 
 
@@ -37,9 +39,10 @@ def test_a_database_that_is_locked_is_unavailable(
     store = SqlStore(f"sqlite:///{tmp_path / 'x.db'}")
     other = Database(f"sqlite:///{tmp_path / 'x.db'}")
     try:
+        sent = Event("input/sent", None, None, None, 0.0)
         with other.write(), pytest.raises(ServerUnavailable):
-            store.add_upload("a" * 64, 1, by="x", now=0.0)
-        store.add_upload("a" * 64, 1, by="x", now=0.0)
+            store.add_upload("a" * 64, 1, sent, by=Actor("x"))
+        store.add_upload("a" * 64, 1, sent, by=Actor("x"))
         assert store.upload("a" * 64) == 1
     finally:
         other.close()

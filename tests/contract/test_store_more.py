@@ -22,6 +22,8 @@ from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 from tests.contract.test_store import START, TERMS, fact, lease, make
 
+STUDY = Event(live.STUDY_CREATED, None, None, None, START)
+
 
 def ended(store: Store, **fields: Any) -> RunRecord:
     """Add a run that has ended."""
@@ -120,7 +122,7 @@ def test_agents_of_a_full_server_get_nothing(store: Store) -> None:
 
 def test_projects_and_studies_run_as_many_as_they_may(store: Store) -> None:
     """Runs of a full project or study are passed over, also by callers at the same moment."""
-    store.add_study(StudyRow("s", "study", "ada", START, None, 2))
+    store.add_study(StudyRow("s", "study", "ada", START, None, 2), STUDY)
     store.change_accounts(
         lambda book: book.put_project(ProjectRow("p", "P", "ada", START, max_concurrent_runs=1))
     )
@@ -189,9 +191,10 @@ def test_the_row_of_an_agent(store: Store) -> None:
 
 def test_studies_are_kept_once(store: Store) -> None:
     """A study asked for twice is the first; lists show the latest first."""
-    first = store.add_study(StudyRow("s1", "one", "ada", START, "p"))
-    assert store.add_study(StudyRow("s1", "two", "bob", START)) == first
-    second = store.add_study(StudyRow("s2", "two", "ada", START + 1))
+    first = store.add_study(StudyRow("s1", "one", "ada", START, "p"), STUDY, by=Actor("ada"))
+    assert store.add_study(StudyRow("s1", "two", "bob", START), STUDY) == first
+    second = store.add_study(StudyRow("s2", "two", "ada", START + 1), STUDY, by=Actor("bob"))
+    assert [told.actor for told in store.audit(kind="study/*")] == ["ada", "bob"]
     assert store.study("s1") == first
     assert store.study("none") is None
     assert store.studies() == [second, first]

@@ -17,6 +17,7 @@ from physicsrunner.core.lease import LeaseTerms
 from physicsrunner.core.permissions import Scope
 from physicsrunner.core.run import RunFilter, RunSummary
 from physicsrunner.errors import (
+    Conflict,
     NotAllowed,
     NotAuthenticated,
     NotFound,
@@ -190,12 +191,18 @@ class AccessService:
     # -- what they may ---------------------------------------------------------------------------
 
     def require(
-        self, identity: Identity, permission: str, run: str | RunSummary | None = None
+        self,
+        identity: Identity,
+        permission: str,
+        run: str | RunSummary | None = None,
+        *,
+        asked: str | int | None = None,
     ) -> None:
         """
         Raise unless *identity* has *permission*, for *run* where one is given.
 
-        Without *run*, having it for some runs is enough: the caller then shows no others.
+        Without *run*, having it for some runs is enough: the caller then shows no others. *asked*
+        is how the caller named it: a number must not be answered by the id that belongs to it.
 
         Raises
         ------
@@ -212,9 +219,27 @@ class AccessService:
             return  # whether there is such a run, whoever asks for it will see
         summary = self._store.summary(run) if isinstance(run, str) else run
         if summary is None or not self.may(identity, "runs:read", summary):
-            raise NotFound(f"there is no run {run if isinstance(run, str) else run.id}")
+            named = run if isinstance(run, str) else run.id
+            raise NotFound(f"there is no run {named if asked is None else asked}")
         if not self.may(identity, permission, summary):
             raise NotAllowed(f"{identity} has no permission {permission} for run {summary.id}")
+
+    def require_creator(self, identity: Identity, run: RunSummary) -> None:
+        """
+        Raise unless *identity* created *run*, whose id it has given to a run of its own.
+
+        Raises
+        ------
+        NotAllowed
+            If it may read that run.
+        Conflict
+            If not: what has that id it is not told.
+        """
+        if is_creator(identity, run):
+            return
+        if self.may(identity, "runs:read", run):
+            raise NotAllowed(f"run {run.id} was created by somebody else")
+        raise Conflict(f"the id {run.id} cannot be used; make up another one")
 
     def require_in(self, identity: Identity, permission: str, project: str | None) -> None:
         """Raise `NotAllowed` unless *identity* has *permission* for new things in *project*."""

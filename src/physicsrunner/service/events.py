@@ -24,6 +24,7 @@ MAX_PAGE: Final = 1000
 MAX_PATTERNS: Final = 32
 _OF_RUNS: Final = "simulation/*"
 _OF_MODELS: Final = "model/*"
+_OF_STUDIES: Final = "study/*"
 _OF_AGENTS: Final = "agent/*"
 _OF_WEBHOOKS: Final = "webhook/*"
 ROOMS: Final = "run:ID, project:ID, agent:ID, all"
@@ -144,6 +145,8 @@ def readable_by(identity: Identity) -> Readable | None:
         types.append(_OF_RUNS)
     if identity.scope("models:read") is Scope.ANY and identity.kind == "user":
         types.append(_OF_MODELS)
+    if identity.scope("studies:read") is Scope.ANY:
+        types.append(_OF_STUDIES)
     if identity.scope("agents:read") is Scope.ANY:
         types.append(_OF_AGENTS)
     if identity.scope("webhooks:read") is Scope.ANY:

@@ -176,7 +176,7 @@ class FileService:
         summary = self._store.summary(key)
         if summary is None:
             raise NotFound(f"there is no run {run}")
-        self._access.require(identity, "files:read", summary.id)
+        self._access.require(identity, "files:read", summary, asked=run)
         return summary, attempt or summary.published_attempt or summary.attempt
 
 

@@ -24,6 +24,8 @@ from physicsrunner.store.base import Store
 from physicsrunner.store.blobs import BlobStore
 from physicsrunner.store.digest import file_digest
 from physicsrunner.store.spool import Spool
+from physicsrunner.wire import live
+from physicsrunner.wire.live import Event
 
 _LOG = logging.getLogger(__name__)
 _FIELDS: Final = ("parameters", "configuration")
@@ -62,7 +64,9 @@ class Inputs:
         if found != key:
             raise DigestMismatch(f"the content has SHA-256 {found}, not {key}")
         self._blobs.put(key, path)
-        self._store.add_upload(key, size, by=identity.subject, now=self._now())
+        data = {"sha256": key, "size": size}
+        told = Event(live.INPUT_SENT, None, None, None, self._now(), data)
+        self._store.add_upload(key, size, told, by=identity.actor)
         return size
 
     def path(self, identity: Identity, sha256: str, run: str | None = None) -> Path:

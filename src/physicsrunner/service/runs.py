@@ -31,11 +31,12 @@ from physicsrunner.errors import (
     TooLarge,
 )
 from physicsrunner.service import asked, facts
-from physicsrunner.service.access import AccessService, Identity, is_creator
+from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.grants import Grants, lease_change
 from physicsrunner.service.inputs import Inputs
 from physicsrunner.service.leases import LeaseService
 from physicsrunner.service.making import Batch, Maker
+from physicsrunner.service.names import agent_name
 from physicsrunner.service.progress import ProgressBook
 from physicsrunner.service.reasons import Reasons
 from physicsrunner.service.steering import Steering, key_of
@@ -112,6 +113,8 @@ class RunService:
         added, new = self._store.add_run(run, events, by=identity.actor, secrets=batch.secrets)
         if new:
             self._inputs.write_beside(added)
+        else:
+            self._access.require_creator(identity, added)  # it came between the look and this
         return added
 
     def create_many(
@@ -149,6 +152,9 @@ class RunService:
             for run in records
         ]
         added = self._store.add_runs(items, by=identity.actor, secrets=batch.secrets)
+        for run, new in added:
+            if not new:
+                self._access.require_creator(identity, run)
         places = iter(added)
         return [present.get(_id(one)) or next(places)[0] for one in wanted]
 
@@ -163,6 +169,7 @@ class RunService:
         self._access.require(identity, "runs:claim")
         if not agent:
             raise InvalidRequest("claim.agent is missing: name the machine that carries it out")
+        agent = agent_name(agent)
         present = self._present(identity, request)
         if present is None:
             batch = self._maker.batch(identity)
@@ -179,8 +186,7 @@ class RunService:
             if new:
                 self._inputs.write_beside(present)
                 return present, self._grants.grant(present, now)
-        if not is_creator(identity, present):
-            raise NotAllowed(f"run {present.id} was created by somebody else")
+        self._access.require_creator(identity, present)
         again = self._leases.claim_again(identity, present, agent)
         return again, self._grants.grant(again, self._now())
 
@@ -191,7 +197,7 @@ class RunService:
         record = self._store.record(key_of(run))
         if record is None:
             raise NotFound(f"there is no run {run}")
-        self._access.require(identity, "runs:read", record)
+        self._access.require(identity, "runs:read", record, asked=run)
         return self._book.overlay(record)
 
     def reason(self, run: RunSummary) -> str:
@@ -205,7 +211,7 @@ class RunService:
     def attempts(self, identity: Identity, run: str | int) -> Attempts:
         """Return all attempts of a run, the first first."""
         found = self._steering.found(run)
-        self._access.require(identity, "runs:read", found)
+        self._access.require(identity, "runs:read", found, asked=run)
         return self._store.attempts(found.id)
 
     def list(self, identity: Identity, wanted: RunFilter) -> RunPage:
@@ -271,8 +277,8 @@ class RunService:
         if request.id is None:
             return None
         record = self._store.record(asked.run_id(request.id))
-        if record is not None and not is_creator(identity, record):
-            raise NotAllowed(f"run {record.id} was created by somebody else")
+        if record is not None:
+            self._access.require_creator(identity, record)
         return record
 
     def _present_of(
@@ -283,8 +289,7 @@ class RunService:
             raise InvalidRequest("two runs of this batch have the same id")
         found = self._store.summaries(named) if named else {}
         for run in found.values():
-            if not is_creator(identity, run):
-                raise NotAllowed(f"run {run.id} was created by somebody else")
+            self._access.require_creator(identity, run)
         return {key: found[key] for key in found}
 
 

@@ -13,11 +13,13 @@ from dataclasses import asdict
 from typing import Any
 
 from physicsrunner.core.run import NewStudy
-from physicsrunner.errors import InvalidRequest, NotAllowed, NotFound
+from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from physicsrunner.service import asked
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.names import title_of
 from physicsrunner.store.base import Store, StudyRow
+from physicsrunner.wire import live
+from physicsrunner.wire.live import Event
 
 Documents = list[dict[str, Any]]  # inside the class, `list` is the method
 
@@ -42,6 +44,8 @@ class StudyService:
         ------
         NotAllowed
             If the caller may not make one in its project, or it is another person's.
+        Conflict
+            If it is another person's, and the caller may not read it.
         """
         self._access.require_in(identity, "studies:create", wanted.project_id)
         limit = wanted.max_concurrent_runs
@@ -55,8 +59,10 @@ class StudyService:
             project_id=wanted.project_id,
             max_concurrent_runs=limit,
         )
-        found = self._store.add_study(row)
+        found = self._store.add_study(row, _created(row), by=identity.actor)
         if (found.created_by, found.project_id) != (row.created_by, row.project_id):
+            if not self._may_read(identity, found):  # what has that id they are not told
+                raise Conflict(f"the id {found.id} cannot be used; make up another one")
             raise NotAllowed(f"study {found.id} was created by somebody else")
         return found
 
@@ -97,3 +103,8 @@ class StudyService:
             **{name: value for name, value in asdict(row).items() if value is not None},
             "counts": {state.value: number for state, number in counts.items() if number},
         }
+
+
+def _created(row: StudyRow) -> Event:
+    data = {"study_id": row.id, "name": row.name, "max_concurrent_runs": row.max_concurrent_runs}
+    return Event(live.STUDY_CREATED, None, None, row.project_id, row.created_at, data)

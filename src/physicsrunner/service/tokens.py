@@ -92,6 +92,9 @@ class TokenBook:
         wanted = confined(identity, scopes, project)
         row = self._row("user", subject, title_of(name), identity.subject, lifetime_s)
         row = replace(row, scopes=wanted[0], project_id=wanted[1])
+        known = identity.role is not None or wanted[1] in (None, *identity.projects)
+        if not known:  # whether there is such a project they are not told
+            raise NotFound(f"there is no project {wanted[1]}")
         limit = identity.expires if is_confined(identity) else None
         if limit is not None:
             row = replace(row, expires_at=min(limit, row.expires_at or limit))

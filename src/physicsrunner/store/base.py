@@ -251,8 +251,8 @@ class RunStore(Protocol):
 class StudyStore(Protocol):
     """Studies: runs that belong together, and how many of them may run at once."""
 
-    def add_study(self, row: StudyRow) -> StudyRow:
-        """Keep a study; one of that id that is there already stays and is returned."""
+    def add_study(self, row: StudyRow, told: Event, *, by: Actor | None = None) -> StudyRow:
+        """Keep a study and write *told*; one of that id that is there stays and is returned."""
         ...
 
     def study(self, study_id: str) -> StudyRow | None:
@@ -323,8 +323,8 @@ class ModelStore(Protocol):
         """Return the newest version of every model, the latest first."""
         ...
 
-    def add_upload(self, sha256: str, size: int, *, by: str, now: float) -> None:
-        """Keep that an input of this content lies in the folder of inputs; a repeat is success."""
+    def add_upload(self, sha256: str, size: int, told: Event, *, by: Actor) -> None:
+        """Keep that *by* has sent an input, and write *told*; a repeat changes nothing."""
         ...
 
     def upload(self, sha256: str) -> int | None:

@@ -105,11 +105,13 @@ class MemorySide(MemoryEvents):
                 newest.setdefault(row.id, row)
         return list(newest.values())
 
-    def add_upload(self, sha256: str, size: int, *, by: str, now: float) -> None:  # noqa: ARG002
-        """Keep that an input of this content lies in the folder of inputs."""
+    def add_upload(self, sha256: str, size: int, told: Event, *, by: Actor) -> None:
+        """Keep that *by* has sent an input, and write *told*; a repeat changes nothing."""
         with self._lock:
             self._uploads.setdefault(sha256, size)
-            self._senders.add((sha256, by))
+            if (sha256, by.name) not in self._senders:
+                self._senders.add((sha256, by.name))
+                self._tell([told], by)
 
     def sent_input(self, sha256: str, user: str) -> bool:
         """Say whether *user* has sent the input of that content."""
@@ -183,10 +185,13 @@ class MemorySide(MemoryEvents):
             self._tell(events, by)
             return True
 
-    def add_study(self, row: StudyRow) -> StudyRow:
-        """Keep a study; one of that id that is there already stays and is returned."""
+    def add_study(self, row: StudyRow, told: Event, *, by: Actor | None = None) -> StudyRow:
+        """Keep a study and write *told*; one of that id that is there stays and is returned."""
         with self._lock:
-            return self._studies.setdefault(row.id, row)
+            if row.id not in self._studies:
+                self._studies[row.id] = row
+                self._tell([told], by)
+            return self._studies[row.id]
 
     def study(self, study_id: str) -> StudyRow | None:
         """Return a study; None if there is none."""

@@ -93,16 +93,17 @@ class SqlAgents(SqlEvents):
 
         return self._write(work, by)
 
-    def add_study(self, row: StudyRow) -> StudyRow:
-        """Keep a study; one of that id that is there already stays and is returned."""
+    def add_study(self, row: StudyRow, told: Event, *, by: Actor | None = None) -> StudyRow:
+        """Keep a study and write *told*; one of that id that is there stays and is returned."""
 
         def work(transaction: Transaction) -> StudyRow:
             present = _study(transaction.connection, row.id)
             if present is None:
                 transaction.connection.execute(insert(schema.studies), vars(row))
+                transaction.write_events([told])
             return present or row
 
-        return self._write(work)
+        return self._write(work, by)
 
     def study(self, study_id: str) -> StudyRow | None:
         """Return a study; None if there is none."""

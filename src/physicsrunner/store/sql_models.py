@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Select, insert, select
 
 from physicsrunner.store import schema
 from physicsrunner.store.base import ModelRow
@@ -91,17 +91,19 @@ class SqlModels(SqlEvents):
                 newest.setdefault(row.id, _row(row))
         return list(newest.values())
 
-    def add_upload(self, sha256: str, size: int, *, by: str, now: float) -> None:
-        """Keep that an input of this content lies in the folder of inputs."""
+    def add_upload(self, sha256: str, size: int, told: Event, *, by: Actor) -> None:
+        """Keep that *by* has sent an input, and write *told*; a repeat changes nothing."""
 
-        def work(connection: Connection, _told: list[Event]) -> None:
+        def work(transaction: Transaction) -> None:
+            connection, owner = transaction.connection, by.name
             if connection.execute(_upload(sha256)).first() is None:
-                values = {"sha256": sha256, "size": size, "created_by": by, "created_at": now}
-                connection.execute(insert(schema.uploads), values)
-            if connection.execute(_owned(sha256, by)).first() is None:
-                connection.execute(insert(schema.upload_owners), {"sha256": sha256, "owner": by})
+                values = {"size": size, "created_by": owner, "created_at": told.time}
+                connection.execute(insert(schema.uploads), {"sha256": sha256, **values})
+            if connection.execute(_owned(sha256, owner)).first() is None:
+                connection.execute(insert(schema.upload_owners), {"sha256": sha256, "owner": owner})
+                transaction.write_events([told])
 
-        self._transact(work)
+        self._write(work, by)
 
     def upload(self, sha256: str) -> int | None:
         """Return the size in bytes of an uploaded input; None if there is none."""

@@ -48,6 +48,8 @@ FREED: Final = "simulation/resource/released"
 PINNED: Final = "simulation/pinned"
 UNPINNED: Final = "simulation/unpinned"
 MODEL_ADDED: Final = "model/added"  #: a model, or another version of one
+STUDY_CREATED: Final = "study/created"
+INPUT_SENT: Final = "input/sent"  #: for the audit alone: what others send is nobody's to know
 DELETED: Final = "simulation/deleted"
 AGENT_JOINED: Final = "agent/joined"
 AGENT_DRAINED: Final = "agent/draining"
@@ -79,7 +81,7 @@ FILES: Final = "simulation/files"  #: data {files: [{path, size}]}
 
 LIVE_ONLY: Final = frozenset({PROGRESS, LOG, SERIES, FILES})
 #: Of accounts: in the same log, and for those alone who may read the audit.
-ACCOUNT_KINDS: Final = ("user/", "login/", "token/", "project/", "member/")
+ACCOUNT_KINDS: Final = ("user/", "login/", "token/", "project/", "member/", "input/")
 
 
 def is_account_event(kind: str) -> bool:

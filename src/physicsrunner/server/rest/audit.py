@@ -94,4 +94,4 @@ def _cell(value: Any) -> str:
         return ""
     text = json.dumps(value) if isinstance(value, dict) else str(value)
     # A spreadsheet would carry out what begins like a formula.
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text

@@ -1,0 +1,139 @@
+"""What an answer tells those who may not know: nothing of what belongs to others."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from physicsrunner.core.run import NewRun, NewStudy, RunRecord
+from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound
+from physicsrunner.service.access import Identity
+from tests.contract.service_house import House, open_house
+
+
+@dataclass
+class Street:
+    """A house with ada's run of no project, and eve, who may read nothing of hers."""
+
+    house: House
+    ada: Identity
+    eve: Identity
+    run: RunRecord
+    model: str  #: eve's
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Iterator[Street]:
+    """Two people who have no role on the server."""
+    house = open_house(tmp_path)
+    ada, eve = person(house, "ada"), person(house, "eve")
+    run = house.services.runs.create(ada, NewRun(model_id=model(house, ada)))
+    yield Street(house, ada, eve, run, model(house, eve))
+    house.services.close()
+
+
+def person(house: House, name: str) -> Identity:
+    """Make a person without a role."""
+    house.services.accounts.add_user(house.admin, name)
+    made = house.services.access.tokens.create(house.admin, "t", user=name)
+    return house.services.access.authenticate(made.token)
+
+
+def model(house: House, who: Identity) -> str:
+    """Add a model of *who*."""
+    made = house.model()
+    path = house.services.models.bundle(house.admin, made)
+    return house.services.models.add(who, path, who.subject).id
+
+
+ASKED: dict[str, Callable[[Any, Identity, str], Any]] = {
+    "get": lambda at, who, run: at.runs.get(who, run),
+    "attempts": lambda at, who, run: at.runs.attempts(who, run),
+    "cancel": lambda at, who, run: at.runs.cancel(who, run),
+    "retry": lambda at, who, run: at.runs.retry(who, run),
+    "delete": lambda at, who, run: at.runs.delete(who, run),
+    "files": lambda at, who, run: at.files.list(who, run),
+    "file": lambda at, who, run: at.files.path(who, run, "logs/main.log"),
+    "room": lambda at, who, run: at.events.room(who, f"run:{run}"),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_number_is_not_answered_by_the_id_that_belongs_to_it(street: Street, asked: str) -> None:
+    """Of a foreign run by its number one learns what one learns of a number that is no run's."""
+    answers = []
+    for number in (street.run.number, 999):
+        with pytest.raises(NotFound) as refused:
+            ASKED[asked](street.house.services, street.eve, str(number))
+        answers.append(str(refused.value).replace(str(number), "N"))
+    assert answers[0] == answers[1]
+    assert street.run.id not in answers[0]
+
+
+def test_an_id_that_is_taken_is_not_told_what_has_it(street: Street) -> None:
+    """Creating, claiming or repeating a run under a foreign id: another one is to be made up."""
+    runs, eve, wanted = street.house.services.runs, street.eve, NewRun(id=street.run.id)
+    mine = runs.create(eve, NewRun(model_id=street.model))
+    runs.cancel(eve, mine.id)
+    for call in (
+        lambda: runs.create(eve, wanted),
+        lambda: runs.create_many(eve, [wanted]),
+        lambda: runs.claim(eve, wanted, "host"),
+        lambda: runs.retry(eve, mine.id, street.run.id),
+    ):
+        with pytest.raises(Conflict, match="make up another one"):
+            call()
+    with pytest.raises(NotAllowed, match="created by somebody else"):
+        runs.create(street.house.admin, wanted)  # who may read it is told
+
+
+def test_an_id_that_is_taken_meanwhile_does_not_show_what_has_it(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the write another person's run of that id came: it stays theirs."""
+    runs, eve = street.house.services.runs, street.eve
+    wanted = NewRun(id=street.run.id, model_id=street.model)
+    monkeypatch.setattr(runs, "_present", lambda *_: None)
+    monkeypatch.setattr(runs, "_present_of", lambda *_: {})
+    for call in (
+        lambda: runs.create(eve, wanted),
+        lambda: runs.create_many(eve, [wanted]),
+        lambda: runs.claim(eve, wanted, "host"),
+    ):
+        with pytest.raises(Conflict, match="make up another one"):
+            call()
+
+
+def test_the_id_of_a_foreign_study_is_not_told_what_has_it(street: Street) -> None:
+    """As of runs."""
+    studies = street.house.services.studies
+    wanted = NewStudy(name="study", id=str(uuid.uuid4()))
+    studies.create(street.ada, wanted)
+    with pytest.raises(Conflict, match="make up another one"):
+        studies.create(street.eve, wanted)
+    with pytest.raises(NotAllowed, match="somebody else"):
+        studies.create(street.house.admin, wanted)
+
+
+def test_a_token_is_not_confined_to_a_project_that_one_may_not_see(street: Street) -> None:
+    """Otherwise the answer told whether there is such a project."""
+    house = street.house
+    house.services.accounts.add_project(house.admin, "thermal")
+    for project in ("thermal", "nothing"):
+        with pytest.raises(NotFound, match=f"no project {project}"):
+            house.services.access.tokens.create(street.eve, "t", project=project)
+    house.services.accounts.set_member(house.admin, "thermal", "eve", "viewer")
+    eve = house.services.access.refreshed(street.eve)
+    assert house.services.access.tokens.create(eve, "t", project="thermal").token
+
+
+@pytest.mark.parametrize("agent", ["a" * 300, "a\nb", " "])
+def test_a_run_is_not_claimed_by_a_machine_without_a_good_name(street: Street, agent: str) -> None:
+    """What no agent can be called cannot be stored on every database, and harms a log."""
+    with pytest.raises(InvalidRequest, match="printable"):
+        street.house.services.runs.claim(street.ada, NewRun(), agent)
