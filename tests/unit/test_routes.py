@@ -35,16 +35,16 @@ class Source:
 
 
 class Crowd:
-    """Attempts below /work."""
+    """Attempts below /runs."""
 
     def __init__(self, count: int) -> None:
         self.sources: list[Source] = []
         self.time = 0.0
         self.took = 0.0
         self.told: dict[str, list[frozenset[Path]]] = {}
-        self.watch = RoutedWatch(Path("/work"), self._source, now=lambda: self.time)
+        self.watch = RoutedWatch(Path("/runs"), self._source, now=lambda: self.time)
         for number in range(count):
-            self.add(f"/work/r{number}/1")
+            self.add(f"/runs/r{number}/1")
 
     def _source(self, root: Path, told: Any) -> Source:
         self.sources.append(Source(root, told))
@@ -67,35 +67,35 @@ class Crowd:
 def test_a_new_attempt_looks_at_everything() -> None:
     """What lay there before it was watched is found too."""
     crowd = Crowd(2)
-    assert crowd.told == {f"/work/r{n}/1": [frozenset({Path(f"/work/r{n}/1")})] for n in (0, 1)}
+    assert crowd.told == {f"/runs/r{n}/1": [frozenset({Path(f"/runs/r{n}/1")})] for n in (0, 1)}
 
 
 def test_each_is_told_what_lies_in_its_folder() -> None:
     """Once, however much it is; nobody hears of what lies beside, whatever the names."""
     crowd = Crowd(12)
     told = crowd.report(
-        "/work/r1/1/outputs/a",
-        "/work/r1/1/outputs/b c/d",
-        "/work/r11/1/outputs/a",
-        "/work/r1/2/outputs/a",
-        "/work/r1",
+        "/runs/r1/1/outputs/a",
+        "/runs/r1/1/outputs/b c/d",
+        "/runs/r11/1/outputs/a",
+        "/runs/r1/2/outputs/a",
+        "/runs/r1",
         "/elsewhere/r1/1/outputs/a",
     )
     assert told == {
-        "/work/r1/1": [frozenset({Path("/work/r1/1/outputs/a"), Path("/work/r1/1/outputs/b c/d")})],
-        "/work/r11/1": [frozenset({Path("/work/r11/1/outputs/a")})],
+        "/runs/r1/1": [frozenset({Path("/runs/r1/1/outputs/a"), Path("/runs/r1/1/outputs/b c/d")})],
+        "/runs/r11/1": [frozenset({Path("/runs/r11/1/outputs/a")})],
     }
 
 
 def test_who_is_removed_hears_nothing() -> None:
     """Nor is its folder watched any more; a repeat is nothing."""
     crowd = Crowd(2)
-    crowd.watch.remove(Path("/work/r0/1"))
-    crowd.watch.remove(Path("/work/r0/1"))
-    assert crowd.report("/work/r0/1/outputs/a", "/work") == {
-        "/work/r1/1": [frozenset({Path("/work/r1/1")})]
+    crowd.watch.remove(Path("/runs/r0/1"))
+    crowd.watch.remove(Path("/runs/r0/1"))
+    assert crowd.report("/runs/r0/1/outputs/a", "/runs") == {
+        "/runs/r1/1": [frozenset({Path("/runs/r1/1")})]
     }
-    assert crowd.sources[0].folders == [Path("/work/r1/1")]
+    assert crowd.sources[0].folders == [Path("/runs/r1/1")]
 
 
 def test_many_take_turns_to_look_at_everything() -> None:
@@ -103,7 +103,7 @@ def test_many_take_turns_to_look_at_everything() -> None:
     crowd = Crowd(1000)
     looked: set[str] = set()
     for _ in range(4):
-        turn = set(crowd.report("/work"))
+        turn = set(crowd.report("/runs"))
         assert len(turn) <= 300
         looked |= turn
     assert len(looked) == 1000
@@ -112,7 +112,7 @@ def test_many_take_turns_to_look_at_everything() -> None:
 def test_the_pause_grows_with_what_there_is_to_tell() -> None:
     """And shrinks again; few changes are told as soon as ever."""
     crowd = Crowd(3)
-    changes = [f"/work/r{number}/1/outputs/a" for number in range(3)]
+    changes = [f"/runs/r{number}/1/outputs/a" for number in range(3)]
     crowd.report(*changes)
     assert crowd.sources[0].coalesce_s == 0.02
     crowd.took = 0.1
@@ -132,9 +132,9 @@ def test_the_fault_of_one_is_not_the_others() -> None:
     crowd = Crowd(0)
 
     def bad(paths: frozenset[Path]) -> None:
-        if paths != frozenset({Path("/work/bad/1")}):
+        if paths != frozenset({Path("/runs/bad/1")}):
             raise RuntimeError("not ours")
 
-    crowd.watch.add(Path("/work/bad/1"), bad)
-    crowd.add("/work/good/1")
-    assert "/work/good/1" in crowd.report("/work/bad/1/outputs/a", "/work/good/1/outputs/a")
+    crowd.watch.add(Path("/runs/bad/1"), bad)
+    crowd.add("/runs/good/1")
+    assert "/runs/good/1" in crowd.report("/runs/bad/1/outputs/a", "/runs/good/1/outputs/a")

@@ -86,17 +86,9 @@ def open_queue(
     )
     fleet = FleetService(store, access, leases, presence, breaker, now=now, terms=terms)
     maker = Maker(store, access, models, studies, safe, now=now)
-    receivers = Receivers(store, (NATS,) if options.nats else (), now=now)
-    removal = Removal(store, spool, data, receivers, now=now)
-    removal.sweep()
+    removal = _removal(store, spool, data, now, options)
     steering = Steering(store, access, maker, removal, now=now)
-    reasons = Reasons(
-        store,
-        now=now,
-        terms=terms,
-        max_concurrent_runs=cap,
-        leaves=presence.leaves,
-    )
+    reasons = Reasons(store, now=now, terms=terms, max_concurrent_runs=cap, leaves=presence.leaves)
     runs = RunService(
         store,
         access,
@@ -112,3 +104,13 @@ def open_queue(
     )
     queue = QueueService(store, access, fleet, reasons, now=now, max_concurrent_runs=cap)
     return Queue(runs, leases, fleet, queue, removal, inputs)
+
+
+def _removal(
+    store: Store, spool: Spool, data: Path, now: Callable[[], float], options: ServerOptions
+) -> Removal:
+    """Return what deletes runs, having finished what a kill interrupted."""
+    receivers = Receivers(store, (NATS,) if options.nats else (), now=now)
+    removal = Removal(store, spool, data, receivers, now=now)
+    removal.sweep()
+    return removal
