@@ -50,11 +50,13 @@ def leased(house: House, agent: Identity, number: int) -> list[LeaseGrant]:
     return house.services.leases.acquire(agent, request)
 
 
-def fails_at_start(house: House, agent: Identity, *, cancel: bool = False) -> None:
+def fails_at_start(
+    house: House, agent: Identity, *, cancel: bool = False, code: str = "unavailable"
+) -> None:
     (grant,) = leased(house, agent, 1)
     if cancel:
         house.services.runs.cancel(house.admin, grant.run)
-    error = Failure("unavailable", "download: no space left")
+    error = Failure(code, "download: no space left")
     report = Report(grant.run, grant.attempt, S.FAILED, error=error)
     assert house.services.leases.report(agent, [report])[0].error is None
 
@@ -226,6 +228,15 @@ def test_an_agent_on_which_nothing_starts_is_paused_with_a_reason(house: House) 
         fails_at_start(house, agent)
     assert fleet.agent(house.admin, "x").state == "active"
     assert names(house) == [live.AGENT_PAUSED, live.AGENT_RESUMED]
+
+
+@pytest.mark.parametrize("code", ["not_found", "unsafe_archive"])
+def test_a_run_that_no_machine_could_start_speaks_against_none(house: House, code: str) -> None:
+    """One bad model does not pause one agent after another."""
+    agent, fleet = house.agent("x"), house.services.fleet
+    for _ in range(6):
+        fails_at_start(house, agent, code=code)
+    assert fleet.agent(house.admin, "x").state == "active"
 
 
 def test_an_agent_joins_with_a_one_time_token(house: House) -> None:

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from physicsrunner.core import breaker
 from physicsrunner.core.lease import LeaseTerms, commands, is_holder
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import HELD, RunState
@@ -220,7 +221,11 @@ def _start_of(run: RunSummary, status: RunState, report: Report) -> list[Start]:
     if status is RunState.RUNNING:
         return [Start(run.agent, failed=False)]
     if report.state is RunState.FAILED and not run.cancel_requested:
-        said = report.error.message if report.error is not None else None
+        code, said = None, None
+        if report.error is not None:
+            code, said = report.error.code, report.error.message
+        if not breaker.counts(code):
+            return []
         return [Start(run.agent, failed=True, said=said)]
     return []
 
