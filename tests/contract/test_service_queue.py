@@ -492,6 +492,21 @@ def test_a_retry_waits_anew(house: House) -> None:
     assert get(house, run.id).status is S.TIMEOUT
 
 
+@pytest.mark.parametrize(
+    ("asks", "follows"), [("retry", S.RETRYING), ("fail", S.FAILED), ("wait", S.RETRYING)]
+)
+def test_lost_contact_that_the_agent_reports_ends_as_the_run_asks(
+    house: House, asks: str, follows: RunState
+) -> None:
+    """As if the server had given it up: `fail` fails also where a policy tries lost machines."""
+    policy = {"max_retries": 1, "retry_on_failure_types": ["lost"]}
+    run = submit(house, {"on_lost_contact": asks, "retry_policy": policy})
+    (grant,) = house.lease()
+    error = Failure("lost_contact", "x stopped it")
+    assert say(house, grant, S.FAILED, error=error).state is follows
+    assert get(house, run.id).lost_count == (follows is S.RETRYING)
+
+
 def test_who_asked_is_named_and_a_list_says_why_in_short(house: House) -> None:
     """Who cancelled, paused or let go on; and no error of an attempt that was not the end."""
     runs, op = house.services.runs, house.user("op", "operator")

@@ -104,6 +104,9 @@ def test_a_server_that_is_away_for_long_finds_what_each_run_asked_for(fleet: Fle
     fleet.started("retry", times=2)
     failed = fleet.wait(runs["fail"], "failed")
     assert failed["error_code"] == "lost_contact"
+    (stopped, _) = fleet.attempts(runs["retry"])
+    for one in (failed, stopped):  # the agent says it at once: nobody waits for the grace time
+        assert "here stopped it" in one["error_message"]
     fleet.let_go("wait", "retry")
     fleet.check_all({name: runs[name] for name in ("wait", "retry")})
     assert fleet.pids("wait") == [pids["wait"]]

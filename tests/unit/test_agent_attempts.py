@@ -233,6 +233,19 @@ def test_only_runs_that_others_are_given_are_stopped_without_contact(house: Hous
     assert house.asked("moves") == ["lease_lost"]
 
 
+def test_what_was_stopped_without_contact_is_to_be_said_once_it_has_stopped(house: House) -> None:
+    """Not while its program may still run, and not again when it was said."""
+    house.begin("stays")
+    house.begin("moves", stop_when_lost=True)
+    assert house.attempts.unsaid() == {}
+    house.attempts.contact_lost("no contact")
+    assert house.attempts.unsaid() == {}, "it is being stopped"
+    house.end("moves")
+    assert house.attempts.unsaid() == {("moves", 1): "no contact"}
+    house.attempts.said(("moves", 1))
+    assert house.attempts.unsaid() == {}
+
+
 def test_handing_back_asks_all_but_what_is_lost_already(house: House) -> None:
     """A lost one is another's: there is nothing to hand back."""
     house.begin("a")

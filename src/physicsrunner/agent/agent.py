@@ -34,6 +34,8 @@ from physicsrunner.agent.notify import Notifier
 from physicsrunner.agent.resources import Machine
 from physicsrunner.agent.wake import Wake
 from physicsrunner.client.http import Http
+from physicsrunner.core.retry import LOST_CONTACT
+from physicsrunner.core.state import RunState
 from physicsrunner.errors import (
     AgentRefused,
     ConfigError,
@@ -43,7 +45,7 @@ from physicsrunner.errors import (
 )
 from physicsrunner.wire import rest
 from physicsrunner.wire.codec import encode
-from physicsrunner.wire.messages import LeaseGrant, Report
+from physicsrunner.wire.messages import Failure, LeaseGrant, Report
 
 _CONTACT: Final = "contact.json"
 _REFUSED_S: Final = 10.0  # until the next question, after one that was refused
@@ -210,8 +212,10 @@ class Agent:
         """Do what is due, then wait for news."""
         self._woken.clear()
         wait = self._acquirer.wait_s()
-        for work in self.attempts.due() if self.contact.answering else ():
-            self.attempts.begin(work)
+        if self.contact.answering:
+            self._say_what_was_stopped()
+            for work in self.attempts.due():
+                self.attempts.begin(work)
         if self._wants_work() and self._take_work():
             return  # there may be more
         if self._idle_s is not None:
@@ -265,9 +269,27 @@ class Agent:
     def _give_back(self, grant: LeaseGrant) -> None:
         report = Report(grant.run, grant.attempt, hand_back=True)
         try:
-            self._http.value("POST", rest.REPORTS, json={"reports": [encode(report)]})
+            self._report(report)
         except PhysicsRunnerError as error:
             self._log.error("run %s could not be given back: %s", grant.run, error)
+
+    def _say_what_was_stopped(self) -> None:
+        """
+        Tell the server, which answers again, of the programs that we stopped without it.
+
+        Nobody has to wait until it gives them up itself. If it has, it takes no notice.
+        """
+        for key, why in self.attempts.unsaid().items():
+            failure = Failure(LOST_CONTACT, f"{self.name} stopped it: {why}")
+            try:
+                self._report(Report(*key, state=RunState.FAILED, error=failure))
+            except PhysicsRunnerError as error:
+                self._log.warning("run %s: what became of it is said later: %s", key[0], error)
+                return
+            self.attempts.said(key)
+
+    def _report(self, report: Report) -> None:
+        self._http.value("POST", rest.REPORTS, json={"reports": [encode(report)]})
 
     def _give_up(self, error: PhysicsRunnerError) -> None:
         """Stop what others will be given, and say that it is over with this server."""

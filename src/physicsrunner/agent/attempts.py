@@ -104,6 +104,7 @@ class Attempts:
         self._keep = keep
         self._guard = threading.RLock()
         self._held: dict[tuple[str, int], Held] = {}
+        self._unsaid: dict[tuple[str, int], str] = {}
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -268,6 +269,22 @@ class Attempts:
         for held in list(self._held.values()):
             if held.terms.stop_when_lost and not held.lost:
                 self._lost(held, why)
+                with self._guard:
+                    self._unsaid[held.work.key] = why
+
+    def unsaid(self) -> dict[tuple[str, int], str]:
+        """Return the attempts that we stopped for want of contact, and why: no server knows it."""
+        with self._guard:
+            return {
+                key: why
+                for key, why in self._unsaid.items()
+                if key not in self._held or self._held[key].thread is None
+            }
+
+    def said(self, key: tuple[str, int]) -> None:
+        """Note that the server knows."""
+        with self._guard:
+            self._unsaid.pop(key, None)
 
     def contact_back(self) -> None:
         """The server answers again: what waits may go at once."""

@@ -32,7 +32,8 @@ LONGEST_S: Final = 7 * 24 * 3600.0
 MAX_LOST: Final = 3
 
 #: Error codes by which a report says that the machine, not the program, is to blame.
-_LOST_CODES: Final = frozenset({"program_lost", "lost_contact"})
+LOST_CONTACT: Final = "lost_contact"  #: nobody had contact, so that its holder stopped it
+_LOST_CODES: Final = frozenset({"program_lost", LOST_CONTACT})
 _KEYS: Final = {
     "max_retries": "max_retries",
     "retry_delay_seconds": "delay_s",

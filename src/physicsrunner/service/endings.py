@@ -14,14 +14,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from physicsrunner.core.lease import FAIL, RETRY, after_grace
-from physicsrunner.core.retry import LOST, next_try
+from physicsrunner.core.retry import LOST, LOST_CONTACT, next_try
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import HELD, RunEvent, RunState, next_state
 from physicsrunner.service import facts
 from physicsrunner.store.base import Change
 from physicsrunner.wire.live import Event
 
-LOST_CONTACT: Final = "lost_contact"
 QUEUE_TIMEOUT: Final = "queue_timeout"
 REMOVED: Final = "agent_removed"
 

@@ -10,12 +10,12 @@ answer could carry (half a character, a number without end) is left out or refus
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from physicsrunner.core.lease import check_holder, is_holder
-from physicsrunner.core.retry import LOST, failure_of, next_try
+from physicsrunner.core.lease import FAIL, after_grace, check_holder, is_holder
+from physicsrunner.core.retry import LOST, LOST_CONTACT, failure_of, next_try
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import (
     HELD,
@@ -100,11 +100,16 @@ def reported(
         failure = failure_of(
             state, before=run.status, exit_code=report.exit_code, code=why.get("error_code")
         )
-        wait = next_try(run, failure)
+        wait = None if _has_failed(run, why) else next_try(run, failure)
         if wait is not None:
             counts = "lost_count" if failure == LOST else "retry_count"
             return again(run, wait, now, counts=counts, why=why, ended_as=state)
     return _taken(run, report, state, now)
+
+
+def _has_failed(run: RunSummary, why: Mapping[str, Any]) -> bool:
+    """Say whether lost contact, which its holder reports, is the end, as the run asks for."""
+    return why.get("error_code") == LOST_CONTACT and after_grace(run) == FAIL
 
 
 def _taken(run: RunSummary, report: Report, state: RunState | None, now: float) -> Change:
