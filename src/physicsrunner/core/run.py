@@ -148,6 +148,19 @@ class RunSummary:
         return max(0.0, self.completed_at - self.started_at)
 
 
+def altered(run: RunSummary, fields: Mapping[str, Any]) -> RunSummary:
+    """Return the summary of *run* with these fields in place of its own; quick."""
+    return summary_from({**vars(run), **fields})
+
+
+def summary_from(fields: dict[str, Any]) -> RunSummary:
+    """Return a summary of exactly these fields, which must be all that there are."""
+    # Thousands a second: `__init__` of a frozen class sets each of its fifty fields by a call.
+    run = RunSummary.__new__(RunSummary)
+    vars(run).update(fields)
+    return run
+
+
 @dataclass(frozen=True)
 class RunRecord(RunSummary):
     """A run with everything that is known of it."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from physicsrunner.core.lease import LeaseTerms, stops_when_lost
-from physicsrunner.core.run import InputFile, RunRecord, RunSummary
+from physicsrunner.core.run import InputFile, RunRecord, RunSummary, altered
 from physicsrunner.core.state import RunEvent, RunState, next_state
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.service import asked, facts
@@ -53,7 +52,7 @@ def lease_change(
         "silent": False,
         "result_count": 0,
     }
-    leased = replace(run, **fields)
+    leased = altered(run, fields)
     return Change(
         run=fields,
         attempt={"agent": agent, "leased_at": now, "state": leased.status.value},
@@ -71,7 +70,7 @@ def kept_change(run: RunSummary, now: float, terms: LeaseTerms) -> Change:
     }
     if not run.unreachable:
         return Change(run=fields)
-    back = replace(run, unreachable=False)
+    back = altered(run, {"unreachable": False})
     return Change(fields, events=[facts.event(back, live.REACHABLE, now, agent=run.agent)])
 
 

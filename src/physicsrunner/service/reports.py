@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from physicsrunner.core.lease import FAIL, after_grace, check_holder, is_holder
 from physicsrunner.core.retry import LOST, LOST_CONTACT, failure_of, next_try
-from physicsrunner.core.run import RunSummary
+from physicsrunner.core.run import RunSummary, altered
 from physicsrunner.core.state import (
     HELD,
     TERMINAL,
@@ -128,7 +127,7 @@ def _taken(run: RunSummary, report: Report, state: RunState | None, now: float) 
             fields.update(_ending(run, state, report))
     if report.silent is not None and report.silent is not run.silent and state not in TERMINAL:
         fields["silent"] = report.silent
-    after = replace(run, **fields)
+    after = altered(run, fields)
     if fields.get("silent"):
         events.append(facts.silent(after, now))
     if report.results is not None:

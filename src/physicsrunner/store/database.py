@@ -23,7 +23,7 @@ from __future__ import annotations
 import select as polling
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -42,6 +42,11 @@ from physicsrunner.errors import (
 BUSY_MS: Final = 10_000
 CONNECT_S: Final = 10
 WRITERS: Final = 7_231_909_001  #: the advisory lock of whoever writes, on PostgreSQL
+# psycopg says BEGIN by itself.
+_BEGIN: Final = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": f"SELECT pg_advisory_xact_lock({WRITERS})",
+}
 _FULL: Final = ("disk is full", "no space left", "disk quota", "could not extend")
 # ENOSPC reaches SQLite's log and index files as an I/O error.
 _DOWN: Final = ("locked", "busy", "disk i/o error", "unable to open", "readonly database")
@@ -59,6 +64,7 @@ class Database:
         if self.dialect == "postgresql":
             self._snapshot = self.engine.execution_options(isolation_level="REPEATABLE READ")
         self._writer = threading.Lock()
+        self._writes: Connection | None = None  # kept open; begun and ended by the driver
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -70,13 +76,46 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a transaction that writes; it is stored when the block ends, undone if it raises."""
         # In this process at a lock, so that nobody sleeps in SQLite's busy loop.
-        with (
-            self._writer,
-            self.translated(),
-            self.engine.connect() as connection,
-            self._writing(connection) as writing,
-        ):
-            yield writing
+        with self._writer, self.translated():
+            connection = self._pinned()
+            driver: Any = connection.connection.driver_connection
+            try:
+                driver.execute(_BEGIN[self.dialect])
+                yield connection
+                driver.commit()
+            except BaseException:
+                self._undo(connection, driver)
+                raise
+
+    def _pinned(self) -> Connection:
+        """Return the one connection that writes; the pool would cost more than the statements."""
+        kept = self._writes
+        if kept is not None and self.dialect == "postgresql":
+            driver: Any = kept.connection.driver_connection
+            if driver.closed or _has_spoken(driver):
+                self._drop()
+                kept = None
+        if kept is None:
+            connection = self.engine.connect()
+            kept = self._writes = connection.execution_options(physicsrunner_begun=True)
+        return kept
+
+    def _undo(self, connection: Connection, driver: Any) -> None:
+        try:
+            if connection.invalidated:
+                self._drop()
+            else:
+                driver.rollback()
+        except self.driver_error:  # the first error says what happened
+            self._drop()
+
+    def _drop(self) -> None:
+        kept, self._writes = self._writes, None
+        if kept is not None:
+            with suppress(DBAPIError, self.driver_error):
+                if not kept.invalidated:
+                    kept.invalidate()
+                kept.close()
 
     @contextmanager
     def alter(self) -> Iterator[Connection]:
@@ -106,11 +145,13 @@ class Database:
         writing = connection.execution_options(physicsrunner_write=True)
         with writing.begin():
             if self.dialect == "postgresql":
-                writing.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+                writing.exec_driver_sql(_BEGIN["postgresql"])
             yield writing
 
     def close(self) -> None:
         """Close all connections."""
+        with self._writer:
+            self._drop()
         self.engine.dispose()
 
     @property
@@ -201,7 +242,10 @@ def _sqlite_connect(dbapi_connection: Any, _record: Any) -> None:
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get("physicsrunner_write", False)
+    options = connection.get_execution_options()
+    if options.get("physicsrunner_begun", False):
+        return  # by the driver, before SQLAlchemy heard of it
+    write = options.get("physicsrunner_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
@@ -220,8 +264,12 @@ def _postgres_checkout(dbapi_connection: Any, _record: Any, _proxy: Any) -> None
     """Give a connection away only if the server has not closed it meanwhile."""
     if dbapi_connection.closed:
         raise DisconnectionError
+    if _has_spoken(dbapi_connection):
+        raise DisconnectionError
+
+
+def _has_spoken(driver: Any) -> bool:
     # A server that speaks unasked says good-bye. It costs no round trip to see that.
     poll = polling.poll()
-    poll.register(dbapi_connection.fileno(), polling.POLLIN)
-    if poll.poll(0):
-        raise DisconnectionError
+    poll.register(driver.fileno(), polling.POLLIN)
+    return bool(poll.poll(0))

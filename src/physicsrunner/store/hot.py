@@ -2,22 +2,39 @@
 Statements that are carried out thousands of times a second: compiled once, run by the driver.
 
 Promises: what is run is what SQLAlchemy Core made of the statement for this database. Rows come
-back as the driver gives them; a `decoder` makes them what Core would have made of them.
+back as the driver gives them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import json.encoder
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import JSON, Boolean, Column, Connection, Executable, Table, bindparam, insert
+from sqlalchemy import JSON, Column, Connection, Executable, Table
 
 _COPIED: Final = 50  # from so many rows on PostgreSQL is given them by COPY
 _EMPTY: Final[Mapping[type, str]] = {dict: "{}", list: "[]"}
-_dump: Final = json.JSONEncoder().encode
+_load: Final = json.JSONDecoder().decode
+
+
+def _dumper() -> Callable[[Any], str]:
+    """Return what writes documents: without making an encoder for each, where that can be had."""
+    slow = json.JSONEncoder()
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    text: Any = getattr(json.encoder, "encode_basestring_ascii", None)
+    if make is None or text is None:
+        return slow.encode
+    parts = make(None, slow.default, text, None, ": ", ", ", False, False, True)
+    return lambda value: "".join(parts(value, 0))
+
+
+_dump: Final = _dumper()
 
 
 @dataclass(frozen=True)
@@ -28,11 +45,15 @@ class _Made:
     order: tuple[str, ...] | None  #: of its parameters; None: it takes them by name
     fixed: Mapping[str, Any]  #: parameters that are always the same
 
-    def bound(self, values: Mapping[str, Any]) -> Any:
-        """Return the parameters as the driver takes them."""
-        if self.fixed:
-            values = {**self.fixed, **values}
-        return values if self.order is None else [values[name] for name in self.order]
+    @cached_property
+    def bound(self) -> Callable[[Mapping[str, Any]], Any]:
+        """Return the function that makes the parameters what the driver takes."""
+        fixed, order = self.fixed, self.order
+        if order is None:
+            return (lambda values: {**fixed, **values}) if fixed else (lambda values: values)
+        if fixed or len(order) < 2:
+            return lambda values: [fixed[n] if n in fixed else values[n] for n in order]
+        return itemgetter(*order)
 
 
 class Hot:
@@ -50,13 +71,11 @@ class Hot:
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Carry it out for each of *rows*."""
-        if rows:
+        if len(rows) == 1:
+            self.run(connection, rows[0])
+        elif rows:
             made = self._for(connection)
-            cursor = raw(connection).cursor()
-            try:
-                cursor.executemany(made.sql, [made.bound(row) for row in rows])
-            finally:
-                cursor.close()
+            _all_of(connection, made.sql, list(map(made.bound, rows)))
 
     def _for(self, connection: Connection) -> _Made:
         name = connection.dialect.name
@@ -75,22 +94,46 @@ class Hot:
 class Insert:
     """Adds rows of some columns, given as tuples of what the driver takes."""
 
-    def __init__(self, table: Table, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        self._copy = f"COPY {table.name} ({', '.join(names)}) FROM STDIN"
-        self._one = Hot(insert(table).values({name: bindparam(name) for name in names}).inline())
-        self._encode = _documents([table.c[name] for name in names])
+    def __init__(self, table: Table, names: Sequence[str], instead: str = "") -> None:
+        into = f"{table.name} ({', '.join(names)})"
+        self._copy = None if instead else f"COPY {into} FROM STDIN"
+        head = "INSERT INTO"
+        self._one = {
+            dialect: f"{head} {into} VALUES ({', '.join([mark] * len(names))}) {instead}"
+            for dialect, mark in (("sqlite", "?"), ("postgresql", "%s"))
+        }
+        columns = [table.c[name] for name in names]
+        self._places = [n for n, column in enumerate(columns) if isinstance(column.type, JSON)]
 
-    def rows(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+    def rows(self, connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
         """Add *rows*, whose documents (JSON) are still values."""
-        made = [self._encode(row) for row in rows]
-        if connection.dialect.name == "postgresql" and len(made) >= _COPIED:
+        made = list(map(self._encoded, rows)) if self._places else list(rows)
+        dialect = connection.dialect.name
+        if dialect == "postgresql" and len(made) >= _COPIED and self._copy is not None:
             with raw(connection).cursor() as cursor, cursor.copy(self._copy) as copy:
                 for row in made:
                     copy.write_row(row)
-        else:
-            names = self.names
-            self._one.run_many(connection, [dict(zip(names, row, strict=True)) for row in made])
+        elif len(made) == 1:
+            raw(connection).execute(self._one[dialect], made[0])
+        elif made:
+            _all_of(connection, self._one[dialect], made)
+
+    def _encoded(self, row: Sequence[Any]) -> Sequence[Any]:
+        values = list(row)
+        for place in self._places:
+            value = values[place]
+            if value is not None:
+                # Most of them are empty.
+                values[place] = _dump(value) if value else _EMPTY.get(type(value)) or _dump(value)
+        return values
+
+
+def _all_of(connection: Connection, sql: str, rows: Sequence[Any]) -> None:
+    cursor = raw(connection).cursor()
+    try:
+        cursor.executemany(sql, rows)
+    finally:
+        cursor.close()
 
 
 def raw(connection: Connection) -> Any:
@@ -100,22 +143,14 @@ def raw(connection: Connection) -> Any:
 
 def dumped(value: Any) -> str | None:
     """Return a document as it is stored."""
-    if value is None:
-        return None
-    # Most of them are empty.
-    return _dump(value) if value or not isinstance(value, (list, dict)) else _EMPTY[type(value)]
+    return None if value is None else _dump(value)
 
 
-def _documents(columns: Sequence[Column[Any]]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    places: Final = [n for n, column in enumerate(columns) if isinstance(column.type, JSON)]
-
-    def encode(row: Sequence[Any]) -> Sequence[Any]:
-        values = list(row)
-        for place in places:
-            values[place] = dumped(values[place])
-        return values
-
-    return encode
+def loaded(text: str) -> Any:
+    """Return the document of a text that is stored."""
+    if text == "[]":
+        return []
+    return None if text == "null" else _load(text)
 
 
 def encoder(columns: Sequence[Column[Any]]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -126,21 +161,3 @@ def encoder(columns: Sequence[Column[Any]]) -> Callable[[Mapping[str, Any]], dic
         return {name: dumped(value) if name in as_json else value for name, value in values.items()}
 
     return encode
-
-
-def decoder(columns: Sequence[Column[Any]]) -> Callable[[Sequence[Any]], list[Any]]:
-    """Return a function that makes the driver's row of *columns* what the code knows."""
-    documents: Final = [n for n, column in enumerate(columns) if isinstance(column.type, JSON)]
-    flags: Final = [n for n, column in enumerate(columns) if isinstance(column.type, Boolean)]
-
-    def decode(row: Sequence[Any]) -> list[Any]:
-        values = list(row)
-        for place in documents:
-            # PostgreSQL's driver has read it already.
-            if isinstance(values[place], str):
-                values[place] = json.loads(values[place])
-        for place in flags:
-            values[place] = bool(values[place])
-        return values
-
-    return decode

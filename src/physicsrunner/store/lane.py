@@ -28,6 +28,7 @@ from physicsrunner.store.database import Database
 from physicsrunner.store.hot import raw
 from physicsrunner.store.rows import Actor
 from physicsrunner.store.sql_counts import Moves, write_moves
+from physicsrunner.store.sql_rows import write_changed
 from physicsrunner.store.sql_transaction import Transaction
 from physicsrunner.wire.live import Event
 
@@ -100,7 +101,7 @@ class Lane:
                 for job in group:
                     transaction = Transaction(connection, job.by, moves)
                     if len(group) == 1:
-                        job.answers.append(job.work(transaction))
+                        _answer(job, transaction)
                     elif not self._apart(connection, job, transaction):
                         continue
                     for key, more in transaction.moves.items():
@@ -122,7 +123,7 @@ class Lane:
         driver.execute("SAVEPOINT work")
         try:
             with self._db.translated():
-                job.answers.append(job.work(transaction))
+                _answer(job, transaction)
         except BaseException as error:
             try:
                 driver.execute("ROLLBACK TO SAVEPOINT work")
@@ -132,3 +133,10 @@ class Lane:
             return False
         driver.execute("RELEASE SAVEPOINT work")
         return True
+
+
+def _answer(job: _Job[Any], transaction: Transaction) -> None:
+    """Carry out one work with all that it has to write."""
+    answer = job.work(transaction)
+    write_changed(transaction)
+    job.answers.append(answer)

@@ -102,6 +102,11 @@ runs: Final = Table(
 )
 
 
+#: Conditions of indexes: a query must say them in the same words to be given the index.
+IS_WAITING: Final = "status IN ('queued', 'retrying')"
+IS_HELD: Final = "status IN ('paused', 'preparing', 'running')"
+
+
 def _index(name: str, *columns: str, where: str | None = None) -> None:
     """Index runs by *columns* (a leading ``-``: descending), all of them or those *where*."""
     ordered = [
@@ -112,10 +117,11 @@ def _index(name: str, *columns: str, where: str | None = None) -> None:
 
 
 # The queue, and the clock loop.
-_index("queue", "status", "-priority", "number")
-_index("deadline", "status", "deadline", where="deadline IS NOT NULL")
+# Those that have ended are in none of these indexes: an end takes a row out and writes no new one.
+_index("queue", "status", "-priority", "number", where=IS_WAITING)
+_index("deadline", "deadline", where="deadline IS NOT NULL")
 _index("queue_limit", "status", where="queue_limit_s IS NOT NULL")
-_index("held", "agent", "status", where="agent IS NOT NULL")
+_index("held", "agent", "number", where=IS_HELD)
 _index("door", "door", "completed_at", "number", where="door IS NOT NULL")
 # The lists, in the order of time.
 _index("created", "created_at", "number")
@@ -170,7 +176,6 @@ attempts: Final = Table(
     Column("exit_code", Integer),
     Column("error_code", String(64)),
     Column("error_message", Text),
-    Index(None, "agent", "run_id"),
 )
 
 files: Final = Table(
@@ -212,7 +217,13 @@ events: Final = Table(
     Column("origin", String(64)),  # from which address
     Index(None, "run_id", "id"),
     Index(None, "project_id", "id"),
-    Index(None, "actor", "id"),
+    Index(
+        None,
+        "actor",
+        "id",
+        sqlite_where=text("actor IS NOT NULL"),
+        postgresql_where=text("actor IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,  # an id is never given twice
 )
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select, text
 
 from physicsrunner.core.run import RunSummary
-from physicsrunner.core.state import HELD, LEASABLE, TERMINAL, RunState
+from physicsrunner.core.state import LEASABLE, TERMINAL, RunState
 from physicsrunner.store import schema
 from physicsrunner.store.sql_counts import read_counts
 from physicsrunner.store.sql_events import SqlEvents
 from physicsrunner.store.sql_rows import summary_of
 
 _RUNS: Final = schema.runs.c
-_HELD: Final = sorted(state.value for state in HELD)
+_IS_HELD: Final = cast("ColumnElement[bool]", text(schema.IS_HELD))
 _LEASABLE: Final = sorted(state.value for state in LEASABLE)
 _TERMINAL: Final = sorted(state.value for state in TERMINAL)
 
@@ -26,7 +26,7 @@ class SqlClock(SqlEvents):
         """Return the ids of runs whose deadline has passed and that are not unreachable yet."""
         query = (
             select(_RUNS.id)
-            .where(_RUNS.status.in_(_HELD))
+            .where(_IS_HELD)
             .where(_RUNS.deadline < now, _RUNS.unreachable.is_(False))
             .limit(limit)
         )
@@ -36,7 +36,7 @@ class SqlClock(SqlEvents):
         """Return unreachable runs whose deadline is more than *grace_s* seconds ago."""
         query = (
             select(schema.runs)
-            .where(_RUNS.status.in_(_HELD))
+            .where(_IS_HELD)
             .where(_RUNS.deadline < now - grace_s, _RUNS.unreachable.is_(True))
             .where(_RUNS.on_lost_contact != "wait")
             .limit(limit)
@@ -58,7 +58,7 @@ class SqlClock(SqlEvents):
         """Return the runs leased to *agent* of which it has not been heard since."""
         query = (
             select(schema.runs)
-            .where(_RUNS.agent == agent, _RUNS.status == RunState.PREPARING.value)
+            .where(_RUNS.agent == agent, _IS_HELD, _RUNS.status == RunState.PREPARING.value)
             .where(_RUNS.confirmed.is_(False), _RUNS.claimed.is_(False))
             .order_by(_RUNS.number)
         )
@@ -66,7 +66,7 @@ class SqlClock(SqlEvents):
 
     def active_on(self, agent: str) -> list[RunSummary]:
         """Return the runs that *agent* holds now, by their number."""
-        query = select(schema.runs).where(_RUNS.agent == agent, _RUNS.status.in_(_HELD))
+        query = select(schema.runs).where(_RUNS.agent == agent, _IS_HELD)
         return self._summaries(query.order_by(_RUNS.number))
 
     def ended(

@@ -8,16 +8,16 @@ one statement. What a run is counted under stands in `kinds` alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, select
 
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.store import schema
-from physicsrunner.store.hot import Hot
+from physicsrunner.store.hot import Insert
 
 #: (kind, key, state) to how many more.
 Moves = Counter[tuple[str, str, str]]
@@ -28,20 +28,13 @@ COUNTED: Final = frozenset(
     {"status", "project_id", "created_by", "model_id", "study_id", "agent", "door", "pinned"}
 )
 
+_counted_by: Final = attrgetter(*sorted(COUNTED))
 
-def _adding(make: Any) -> Hot:
-    statement = make(_COUNTS).values(
-        {name: bindparam(name) for name in ("kind", "key", "status", "runs")}
-    )
-    return Hot(
-        statement.on_conflict_do_update(
-            index_elements=["kind", "key", "status"],
-            set_={"runs": _COUNTS.c.runs + statement.excluded.runs},
-        )
-    )
-
-
-_ADD: Final = {"sqlite": _adding(sqlite.insert), "postgresql": _adding(postgresql.insert)}
+_ADD: Final = Insert(
+    _COUNTS,
+    ("kind", "key", "status", "runs"),
+    "ON CONFLICT (kind, key, status) DO UPDATE SET runs = run_counts.runs + excluded.runs",
+)
 
 
 def kinds(run: RunSummary) -> Iterator[tuple[str, str]]:
@@ -68,24 +61,33 @@ def kinds(run: RunSummary) -> Iterator[tuple[str, str]]:
 
 def moves(before: RunSummary | None, after: RunSummary | None, changed: Moves) -> None:
     """Add to *changed* how counts change when a run *before* is *after*; None: not there."""
-    if before is not None:
-        for kind, key in kinds(before):
-            changed[kind, key, before.status.value] -= 1
-    if after is not None:
-        for kind, key in kinds(after):
-            changed[kind, key, after.status.value] += 1
+    for run, more in ((before, -1), (after, 1)):
+        if run is not None:
+            status = run.status.value
+            for kind, key in kinds(run):
+                place = kind, key, status
+                changed[place] = changed.get(place, 0) + more
+
+
+def came(runs: Iterable[RunSummary], changed: Moves) -> None:
+    """Add to *changed* that *runs* are there now: most of many that come at once are alike."""
+    alike: dict[tuple[Any, ...], tuple[RunSummary, int]] = {}
+    for run in runs:
+        key = _counted_by(run)
+        alike[key] = run, alike.get(key, (run, 0))[1] + 1
+    for run, number in alike.values():
+        for kind, owner in kinds(run):
+            changed[kind, owner, run.status.value] += number
 
 
 def write_moves(connection: Connection, changed: Moves) -> None:
     """Add *changed* to the table."""
     # In one order everywhere: two writers never wait for each other.
     rows = [
-        {"kind": kind, "key": key, "status": status, "runs": more}
-        for (kind, key, status), more in sorted(changed.items())
-        if more
+        (kind, key, status, more) for (kind, key, status), more in sorted(changed.items()) if more
     ]
     if rows:
-        _ADD[connection.dialect.name].run_many(connection, rows)
+        _ADD.rows(connection, rows)
 
 
 def read_counts(connection: Connection, kind: str, key: str) -> dict[RunState, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import (
     ColumnElement,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     union_all,
 )
 
@@ -29,13 +30,15 @@ from physicsrunner.store.hot import Hot
 from physicsrunner.store.rows import Actor, Offer
 from physicsrunner.store.sql_counts import Moves, read_counts
 from physicsrunner.store.sql_events import SqlEvents, Transaction
-from physicsrunner.store.sql_rows import SELECTED, apply, run_of
+from physicsrunner.store.sql_rows import COLUMNS, SELECTED, apply, run_of
 
 _RUNS: Final = schema.runs.c
 _COUNTS: Final = schema.run_counts.c
-_FIRST: Final = 8  # candidates looked at in one go: most often the first one fits
-_PAGE: Final = 200  # and then
+_PAGE: Final = 200  # candidates read in one go, after the first ones: most often those fit
 _MOST: Final = 5_000  # candidates looked at in one call, when few of them fit
+_IS_WAITING: Final = cast("ColumnElement[bool]", text(schema.IS_WAITING))
+_PRIORITY: Final = COLUMNS.index("priority")
+_NUMBER: Final = COLUMNS.index("number")
 _HELD: Final = sorted(state.value for state in HELD)
 # Words of ours, said in full: a statement that is compiled once has no list of unknown length.
 _IS_HELD: Final = _COUNTS.status.in_([literal_column(f"'{state}'") for state in _HELD])
@@ -84,6 +87,7 @@ class SqlQueue(SqlEvents):
                 for state in LEASABLE:
                     ahead = select(literal(1)).where(
                         _RUNS.status == state.value,
+                        _IS_WAITING,
                         _RUNS.priority == priority,
                         _RUNS.held.is_(False),
                     )
@@ -181,7 +185,7 @@ def _waiting(connection: Connection, offer: Offer, caps: _Caps) -> Iterator[RunS
     """Iterate over runs that wait and fit, in the queue's order."""
     values = {"now": offer.now, **vars(offer.room)}
     walks = _NOT_OF_FULL if caps.full else _FITTING
-    return _in_order(connection, walks, values, max(_FIRST, offer.limit))
+    return _in_order(connection, walks, values, offer.limit)
 
 
 class _Walks:
@@ -191,7 +195,7 @@ class _Walks:
         self.conditions = conditions
         query = (
             select(*SELECTED)
-            .where(_RUNS.status == bindparam("state"), *conditions)
+            .where(_RUNS.status == bindparam("state"), _IS_WAITING, *conditions)
             .order_by(_RUNS.priority.desc(), _RUNS.number)
             .limit(bindparam("few"))
             .with_for_update(skip_locked=True)
@@ -216,11 +220,11 @@ def _walk(
     few, statement, last = first, walks.start, {"priority": 0, "number": 0}
     while True:
         rows = statement.run(connection, {**values, **last, "few": few}).fetchall()
-        found = [run_of(row) for row in rows]
-        yield from found
-        if found:
-            last = {"priority": found[-1].priority, "number": found[-1].number}
-        if len(found) == few:
+        for row in rows:
+            yield run_of(row)  # one at a time: most often the first ones are all that is needed
+        if rows:
+            last = {"priority": rows[-1][_PRIORITY], "number": rows[-1][_NUMBER]}
+        if len(rows) == few:
             statement, few = walks.behind, _PAGE
         elif statement is walks.behind:
             statement = walks.below

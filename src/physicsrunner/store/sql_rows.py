@@ -7,31 +7,49 @@ and counts everything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Boolean,
+    Connection,
+    Text,
+    bindparam,
+    column,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from physicsrunner.core.run import RunSummary
+from physicsrunner.core.run import RunSummary, altered, summary_from
 from physicsrunner.core.state import RunState
 from physicsrunner.store import schema
-from physicsrunner.store.hot import Hot, decoder, encoder
+from physicsrunner.store.hot import Hot, encoder, loaded
 from physicsrunner.store.rows import Change
 from physicsrunner.store.sql_counts import COUNTED
-from physicsrunner.store.sql_transaction import Transaction
+from physicsrunner.store.sql_transaction import Changed, Transaction
 
 COLUMNS: Final = tuple(field.name for field in fields(RunSummary))
 #: The columns of a run in the order of the record's fields.
 SELECTED: Final = tuple(schema.runs.c[name] for name in COLUMNS)
-_STATUS: Final = COLUMNS.index("status")
 _RUNS: Final = schema.runs.c
-_BY_ID: Final = Hot(
-    select(*SELECTED).where(_RUNS.id == bindparam("run")).with_for_update(of=schema.runs)
+_FLAGS: Final = tuple(name for name in COLUMNS if isinstance(_RUNS[name].type, Boolean))
+_DOCUMENTS: Final = tuple(name for name in COLUMNS if isinstance(_RUNS[name].type, JSON))
+_LISTED: Final = func.json_each(bindparam("runs"))
+# Without FOR UPDATE: whoever writes is alone, on every database.
+_BY_ID: Final = Hot(select(*SELECTED).where(_RUNS.id == bindparam("run")))
+_BY_IDS: Final = Hot(
+    select(*SELECTED).where(_RUNS.id.in_(select(column("value")).select_from(_LISTED)))
 )
-_decoded: Final = decoder(SELECTED)
+_OF_ARRAY: Final = Hot(
+    select(*SELECTED).where(_RUNS.id == func.any(bindparam("runs", type_=ARRAY(Text))))
+)
 _encoded_run: Final = encoder(tuple(_RUNS))
 _encoded_body: Final = encoder(tuple(schema.run_bodies.c))
 _ATTEMPT: Final = frozenset(schema.attempts.c.keys())
@@ -39,9 +57,15 @@ _ATTEMPT: Final = frozenset(schema.attempts.c.keys())
 
 def run_of(row: Sequence[Any]) -> RunSummary:
     """Return the run of a driver's row of `SELECTED`."""
-    values = _decoded(row)
-    values[_STATUS] = RunState(values[_STATUS])
-    return RunSummary(*values)
+    values = dict(zip(COLUMNS, row, strict=True))
+    for name in _FLAGS:
+        values[name] = bool(values[name])
+    for name in _DOCUMENTS:
+        value = values[name]
+        if isinstance(value, str):  # PostgreSQL's driver has read it already
+            values[name] = loaded(value)
+    values["status"] = RunState(values["status"])
+    return summary_from(values)
 
 
 def summary_of(row: Mapping[Any, Any]) -> RunSummary:
@@ -49,43 +73,74 @@ def summary_of(row: Mapping[Any, Any]) -> RunSummary:
     return RunSummary(**{**row, "status": RunState(row["status"])})
 
 
-def locked(connection: Connection, run: str) -> RunSummary | None:
-    """Return a run and keep others from changing it until the transaction ends."""
-    row = _BY_ID.run(connection, {"run": run}).fetchone()
-    return None if row is None else run_of(row)
+def present(connection: Connection, runs: Iterable[str]) -> dict[str, RunSummary]:
+    """Return those of *runs* that there are, by id. Nobody else writes until the end."""
+    ids = list(dict.fromkeys(runs))
+    if len(ids) == 1:
+        rows = _BY_ID.run(connection, {"run": ids[0]}).fetchall()
+    elif connection.dialect.name == "sqlite":
+        rows = _BY_IDS.run(connection, {"runs": json.dumps(ids)}).fetchall()
+    else:
+        rows = _OF_ARRAY.run(connection, {"runs": ids}).fetchall()
+    found = [run_of(row) for row in rows]
+    return {run.id: run for run in found}
 
 
 def apply(transaction: Transaction, run: RunSummary, change: Change) -> RunSummary:
-    """Write what *change* says of *run*; return the run as it is then."""
-    connection = transaction.connection
-    changed = RunSummary(**{**vars(run), **change.run})
-    values = {
-        name: value.value if isinstance(value, RunState) else value
-        for name, value in change.run.items()
-        if value != getattr(run, name)
-    }
-    if values:
-        statement = _update_run(tuple(values))
-        statement.run(connection, {**_encoded_run(values), "the_run": run.id})
-    if change.body:
-        statement = _update_body(tuple(change.body))
-        statement.run(connection, {**_encoded_body(change.body), "the_run": run.id})
-    if not COUNTED.isdisjoint(values):
+    """Return *run* as *change* makes it, and keep that it is to be written (`write_changed`)."""
+    changed = altered(run, change.run)
+    transaction.changed.note(run, changed, change)
+    if not COUNTED.isdisjoint(change.run):
         transaction.moved(run, changed)
-    if change.attempt:
-        write_attempt(connection, changed, change.attempt)
-    transaction.write_events(change.events)
     return changed
+
+
+def write_changed(transaction: Transaction) -> None:
+    """Write all that `apply` was given since the last time: one row of a run is written once."""
+    changed = transaction.changed
+    if not changed.before:
+        return
+    transaction.changed = Changed()
+    connection = transaction.connection
+    updates: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for run, said in changed.fields.items():
+        before = changed.before[run]
+        values = {name: v for name, v in said.items() if v != getattr(before, name)}
+        if values:
+            updates.setdefault(tuple(values), []).append({**_encoded_run(values), "the_run": run})
+    for names, rows in updates.items():
+        _update_run(names).run_many(connection, rows)
+    for run, body in changed.bodies.items():
+        _update_body(tuple(body)).run(connection, {**_encoded_body(body), "the_run": run})
+    _write_attempts(connection, changed)
+    transaction.write_events(changed.events)
+
+
+def _write_attempts(connection: Connection, changed: Changed) -> None:
+    many: dict[Hot, list[Mapping[str, Any]]] = {}
+    for (run, attempt), said in changed.attempts.items():
+        state = changed.runs[run].status.value
+        statement, row = _attempt_row(connection, run, attempt, state, said)
+        many.setdefault(statement, []).append(row)
+    for statement, rows in many.items():
+        statement.run_many(connection, rows)
 
 
 def write_attempt(connection: Connection, run: RunSummary, values: Mapping[str, Any]) -> None:
     """Write the row of the run's present attempt."""
-    row = {"run_id": run.id, "attempt": run.attempt, "state": run.status.value, **values}
+    state = run.status.value
+    statement, row = _attempt_row(connection, run.id, run.attempt, state, values)
+    statement.run(connection, row)
+
+
+def _attempt_row(
+    connection: Connection, run: str, attempt: int, state: str, values: Mapping[str, Any]
+) -> tuple[Hot, Mapping[str, Any]]:
     if "leased_at" in values:
-        _upsert_attempt(connection.dialect.name, tuple(row)).run(connection, row)
-    else:
-        keys = {"the_run": run.id, "the_attempt": run.attempt}
-        _update_attempt(tuple(values)).run(connection, {**values, **keys})
+        row = {"run_id": run, "attempt": attempt, "state": state, **values}
+        return _upsert_attempt(connection.dialect.name, tuple(row)), row
+    keys = {"the_run": run, "the_attempt": attempt}
+    return _update_attempt(tuple(values)), {**values, **keys}
 
 
 @cache

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from physicsrunner.core.run import BODY_FIELDS, RunRecord, RunSummary
+from physicsrunner.core.run import BODY_FIELDS, RunRecord, RunSummary, summary_from
 from physicsrunner.core.state import TERMINAL, RunState
 from physicsrunner.errors import NotFound, PhysicsRunnerError
 from physicsrunner.store import schema
@@ -16,12 +18,12 @@ from physicsrunner.store.base import Decide
 from physicsrunner.store.hot import Insert
 from physicsrunner.store.outbox import Received
 from physicsrunner.store.rows import Actor, AttemptRecord
-from physicsrunner.store.sql_counts import read_counts
+from physicsrunner.store.sql_counts import came, read_counts
 from physicsrunner.store.sql_events import SqlEvents, Transaction, waits_not
 from physicsrunner.store.sql_rows import (
     COLUMNS,
     apply,
-    locked,
+    present,
     summary_of,
     write_attempt,
 )
@@ -29,10 +31,8 @@ from physicsrunner.wire.live import Event
 
 _RUNS: Final = schema.runs.c
 _CHUNK: Final = 400  # ids in one IN (...)
-_NUMBER: Final = COLUMNS.index("number")
 _STATUS: Final = COLUMNS.index("status")
-_summary_values: Final = attrgetter(*COLUMNS)
-_body_values: Final = attrgetter(*BODY_FIELDS)
+_in_order: Final = itemgetter(*COLUMNS)
 _INSERT_RUNS: Final = Insert(schema.runs, COLUMNS)
 _INSERT_BODIES: Final = Insert(schema.run_bodies, ("run_id", "secrets", *BODY_FIELDS))
 _INSERT_TAGS: Final = Insert(schema.run_tags, ("run_id", "tag", "number"))
@@ -63,9 +63,9 @@ class SqlRuns(SqlEvents):
 
         def work(transaction: Transaction) -> tuple[RunRecord, bool]:
             connection = transaction.connection
-            present = _record(connection, run.id)
-            if present is not None:
-                return present, False
+            there = _record(connection, run.id)
+            if there is not None:
+                return there, False
             _add(transaction, [(run, events)], secrets or {})
             if attempt is not None:
                 write_attempt(connection, run, attempt)
@@ -86,9 +86,10 @@ class SqlRuns(SqlEvents):
         """Keep many runs as `add_run` keeps one, in their order and in one transaction."""
 
         def work(transaction: Transaction) -> list[tuple[RunSummary, bool]]:
-            known = _present(transaction.connection, [run.id for run, _ in items])
+            known = present(transaction.connection, [run.id for run, _ in items])
             new = {run.id: (run, events) for run, events in items if run.id not in known}
-            known.update(_add(transaction, list(new.values()), secrets or {}))
+            with _without_collections():
+                known.update(_add(transaction, list(new.values()), secrets or {}))
             first = set(new)
             answers = []
             for run, _ in items:
@@ -109,11 +110,11 @@ class SqlRuns(SqlEvents):
         """Delete runs that have ended and are not pinned; return the ids of those that were."""
 
         def work(transaction: Transaction) -> list[str]:
-            present = _present(transaction.connection, ids)
+            there = present(transaction.connection, ids)
             gone = [
                 run
                 for run in dict.fromkeys(ids)
-                if run in present and present[run].status in TERMINAL and not present[run].pinned
+                if run in there and there[run].status in TERMINAL and not there[run].pinned
             ]
             for some in chunks(gone):
                 for table in _OF_A_RUN:
@@ -122,7 +123,7 @@ class SqlRuns(SqlEvents):
                 transaction.connection.execute(told.where(*waits_not(received)))
                 transaction.connection.execute(delete(schema.runs).where(_RUNS.id.in_(some)))
             for run in gone:
-                transaction.moved(present[run], None)
+                transaction.moved(there[run], None)
             chosen = set(gone)
             transaction.write_events([item for item in events if item.run in chosen])
             return gone
@@ -179,9 +180,11 @@ class SqlRuns(SqlEvents):
 
         def work(transaction: Transaction) -> list[RunSummary | PhysicsRunnerError]:
             answers: list[RunSummary | PhysicsRunnerError] = []
+            known = present(transaction.connection, [run for run, _ in decisions])
             for run, decide in decisions:
                 try:
-                    answers.append(_decided(transaction, run, decide))
+                    known[run] = _decided(transaction, known.get(run), run, decide)
+                    answers.append(known[run])
                 except PhysicsRunnerError as error:
                     answers.append(error)
             return answers
@@ -210,6 +213,18 @@ def chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
     return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Look for no garbage: of 10,000 runs at once nothing is, and each look costs more."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 def _add(
     transaction: Transaction,
     items: Sequence[tuple[RunRecord, Sequence[Event]]],
@@ -219,37 +234,26 @@ def _add(
         return {}
     connection = transaction.connection
     last = _count_up(connection, "run_number", len(items))
-    rows, bodies, tags, events = [], [], [], []
+    rows, bodies, tags = [], [], []
+    events: list[Event] = []
+    numbers: list[int] = []
     added: dict[str, RunSummary] = {}
     for number, (run, said) in enumerate(items, last - len(items) + 1):
-        values = list(_summary_values(run))
-        values[_NUMBER] = number
-        added[run.id] = summary = RunSummary(*values)
+        fields = {**vars(run), "number": number}
+        bodies.append((run.id, secrets.get(run.id), *[fields.pop(name) for name in BODY_FIELDS]))
+        added[run.id] = summary_from(fields)
+        values = list(_in_order(fields))
         values[_STATUS] = run.status.value
         rows.append(values)
-        bodies.append((run.id, secrets.get(run.id), *_body_values(run)))
         tags += [(run.id, tag, number) for tag in dict.fromkeys(run.tags)]
-        events += [_numbered(item, number) for item in said]
-        transaction.moved(None, summary)
+        events += said
+        numbers += [number] * len(said)
+    came(added.values(), transaction.moves)
     _INSERT_RUNS.rows(connection, rows)
     _INSERT_BODIES.rows(connection, bodies)
     _INSERT_TAGS.rows(connection, tags)
-    transaction.write_events(events)
+    transaction.write_events(events, numbers)
     return added
-
-
-def _present(connection: Connection, ids: Sequence[str]) -> dict[str, RunSummary]:
-    found: dict[str, RunSummary] = {}
-    for some in chunks(ids):
-        rows = connection.execute(select(schema.runs).where(_RUNS.id.in_(some))).mappings()
-        found.update((row["id"], summary_of(row)) for row in rows)
-    return found
-
-
-def _numbered(item: Event, number: int) -> Event:
-    data = {**item.data, "number": number}
-    who = (item.actor, item.origin)
-    return Event(item.type, item.run, item.attempt, item.project, item.time, data, None, *who)
 
 
 def _which(run: str | int) -> ColumnElement[bool]:
@@ -279,9 +283,10 @@ def _count_up(connection: Connection, name: str, by: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def _decided(transaction: Transaction, run: str, decide: Decide) -> RunSummary:
-    present = locked(transaction.connection, run)
-    if present is None:
-        raise NotFound(f"there is no run {run}")
-    change = decide(present)
-    return present if change is None else apply(transaction, present, change)
+def _decided(
+    transaction: Transaction, run: RunSummary | None, named: str, decide: Decide
+) -> RunSummary:
+    if run is None:
+        raise NotFound(f"there is no run {named}")
+    change = decide(run)
+    return run if change is None else apply(transaction, run, change)

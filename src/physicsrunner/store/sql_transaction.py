@@ -1,13 +1,17 @@
 """
 One piece of work inside a write transaction, and what it leaves to do before it is stored.
 
-Promises: events and counts of a work that fails are forgotten with it. Nothing here commits.
+Promises: events, counts and changed runs of a work that fails are forgotten with it. A run that is
+changed more than once is written once (`sql_rows.write_changed`). Nothing here commits.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
@@ -15,9 +19,9 @@ from sqlalchemy import Connection, text
 from physicsrunner.core.run import RunSummary
 from physicsrunner.store import schema
 from physicsrunner.store.hot import Hot, Insert
-from physicsrunner.store.rows import Actor
+from physicsrunner.store.rows import Actor, Change
 from physicsrunner.store.sql_counts import Moves, moves
-from physicsrunner.wire.live import Event
+from physicsrunner.wire.live import Event, event_with
 
 _FIELDS: Final = (
     "id",
@@ -31,10 +35,37 @@ _FIELDS: Final = (
     "origin",
 )
 _INSERT: Final = Insert(schema.events, _FIELDS)
+_values: Final = attrgetter(
+    "id", "type", "run", "attempt", "project", "time", "data", "actor", "origin"
+)
 _LAST: Final = Hot(text("SELECT seq FROM sqlite_sequence WHERE name = 'events'"))
 _NEXT: Final = Hot(
     text("SELECT nextval('events_id_seq') FROM generate_series(1, CAST(:number AS integer))")
 )
+
+
+@dataclass
+class Changed:
+    """What one caller's work has changed in runs, to be written when all of it is known."""
+
+    before: dict[str, RunSummary] = field(default_factory=dict)  #: as the table has them, by id
+    runs: dict[str, RunSummary] = field(default_factory=dict)  #: as they are now
+    fields: dict[str, dict[str, Any]] = field(default_factory=dict)  #: of runs
+    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attempts: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+
+    def note(self, before: RunSummary, after: RunSummary, change: Change) -> None:
+        """Keep that *change* makes *before* what *after* is."""
+        run = before.id
+        self.before.setdefault(run, before)
+        self.runs[run] = after
+        self.fields.setdefault(run, {}).update(change.run)
+        if change.body:
+            self.bodies.setdefault(run, {}).update(change.body)
+        if change.attempt:
+            self.attempts.setdefault((run, after.attempt), {}).update(change.attempt)
+        self.events += change.events
 
 
 class Transaction:
@@ -49,14 +80,15 @@ class Transaction:
         # ^ what earlier works of the same transaction changed, and is not in the table yet
         self.told: list[Event] = []  #: events written, with their ids
         self.moves: Moves = Counter()  #: how the numbers of runs change
+        self.changed = Changed()  #: runs that are not written yet
 
     def moved(self, before: RunSummary | None, after: RunSummary | None) -> None:
         """Count a run where it is now and no longer where it was."""
         moves(before, after, self.moves)
 
-    def write_events(self, events: Sequence[Event]) -> None:
-        """Write *events* as caused by whoever asked."""
-        write_events(self.connection, events, self.told, by=self.by)
+    def write_events(self, events: Sequence[Event], runs: Sequence[int] = ()) -> None:
+        """Write *events* as caused by whoever asked; *runs*: the numbers of their new runs."""
+        write_events(self.connection, events, self.told, by=self.by, runs=runs)
 
 
 def write_events(
@@ -65,26 +97,17 @@ def write_events(
     told: list[Event],
     *,
     by: Actor | None = None,
+    runs: Sequence[int] = (),
 ) -> None:
     """Write *events* in the present transaction and put them, with their ids, on *told*."""
     if not events:
         return
     first = len(told)
-    for number, item in zip(_ids(connection, len(events)), events, strict=True):
-        who = (item.actor, item.origin) if by is None else (by.name, by.origin)
-        told.append(
-            Event(
-                item.type,
-                item.run,
-                item.attempt,
-                item.project,
-                item.time,
-                item.data,
-                number,
-                *who,
-            )
-        )
-    _INSERT.rows(connection, [_row(item) for item in told[first:]])
+    who = {} if by is None else {"actor": by.name, "origin": by.origin}
+    for place, (number, item) in enumerate(zip(_ids(connection, len(events)), events, strict=True)):
+        data = {**item.data, "number": runs[place]} if runs else item.data
+        told.append(event_with(item, id=number, data=data, **who))
+    _INSERT.rows(connection, map(_values, islice(told, first, None)))
 
 
 def _ids(connection: Connection, number: int) -> Sequence[int]:
@@ -94,17 +117,3 @@ def _ids(connection: Connection, number: int) -> Sequence[int]:
         last = 0 if row is None else int(row[0])
         return range(last + 1, last + 1 + number)
     return [row[0] for row in _NEXT.run(connection, {"number": number}).fetchall()]
-
-
-def _row(item: Event) -> Sequence[Any]:
-    return (
-        item.id,
-        item.type,
-        item.run,
-        item.attempt,
-        item.project,
-        item.time,
-        item.data,
-        item.actor,
-        item.origin,
-    )

@@ -116,6 +116,13 @@ class Event:
         }
 
 
+def event_with(event: Event, **fields: Any) -> Event:
+    """Return *event* with these fields in place of its own; quick: thousands a second."""
+    made = Event.__new__(Event)
+    vars(made).update(vars(event), **fields)
+    return made
+
+
 def type_matches(patterns: Iterable[str], kind: str) -> bool:
     """
     Say whether *kind* fits one of *patterns*, in which ``*`` stands for anything. None: all fit.

@@ -31,10 +31,13 @@ _OLD_INDEXES = {
 }
 #: Name to columns and condition.
 _NEW_INDEXES = {
-    "queue": (("status", sa.text("priority DESC"), "number"), None),
-    "deadline": (("status", "deadline"), "deadline IS NOT NULL"),
+    "queue": (
+        ("status", sa.text("priority DESC"), "number"),
+        "status IN ('queued', 'retrying')",
+    ),
+    "deadline": (("deadline",), "deadline IS NOT NULL"),
     "queue_limit": (("status",), "queue_limit_s IS NOT NULL"),
-    "held": (("agent", "status"), "agent IS NOT NULL"),
+    "held": (("agent", "number"), "status IN ('paused', 'preparing', 'running')"),
     "door": (("door", "completed_at", "number"), "door IS NOT NULL"),
     "created": (_TIME, None),
     "status": (("status", *_TIME), None),
@@ -259,7 +262,14 @@ def upgrade() -> None:
     with op.batch_alter_table("events", schema=None) as batch_op:
         batch_op.add_column(sa.Column("actor", sa.String(length=255), nullable=True))
         batch_op.add_column(sa.Column("origin", sa.String(length=64), nullable=True))
-        batch_op.create_index(batch_op.f("ix_events_actor_id"), ["actor", "id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_events_actor_id"),
+            ["actor", "id"],
+            unique=False,
+            sqlite_where=sa.text("actor IS NOT NULL"),
+            postgresql_where=sa.text("actor IS NOT NULL"),
+        )
+    op.drop_index("ix_attempts_agent_run_id", table_name="attempts")
     with op.batch_alter_table("run_bodies", schema=None) as batch_op:
         batch_op.add_column(sa.Column("secrets", sa.Text(), nullable=True))
     with op.batch_alter_table("runs", schema=None) as batch_op:
@@ -291,6 +301,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take it back."""
+    op.create_index("ix_attempts_agent_run_id", "attempts", ["agent", "run_id"], unique=False)
     op.drop_table("upload_owners")
     with op.batch_alter_table("run_tags", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_run_tags_tag_number"))
