@@ -17,14 +17,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from physicsrunner.errors import InvalidRequest, StorageFull
+from physicsrunner.runner.environment import write_private
+from physicsrunner.runner.workdir import WorkFolder, ensure
 from physicsrunner.wire.codec import decode, encode
 from physicsrunner.wire.messages import LeaseGrant, Resources
 
 CONFIG: Final = "config.json"
-TERMS: Final = ".lease.json"  #: what the attempt takes, for the next start of the agent
 DONE: Final = ".done"  #: holds what became of it
 
 
@@ -81,8 +82,11 @@ def prepare(work: Path, grant: LeaseGrant, server: str) -> Work:
     }
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(root / TERMS, encode(terms_in(grant)), sync=False)
-        _write(found.config, document, sync=True)
+        lease = WorkFolder(root).lease
+        ensure(lease.parent)
+        # The runner finds the lease as if it had kept it itself; the next agent what it takes.
+        write_private(lease, json.dumps(encode(grant)))
+        write_private(found.config, json.dumps(document), sync=True)
     except OSError as error:
         raise StorageFull(f"the work folder {root} cannot be written: {error.strerror}") from error
     return found
@@ -96,7 +100,7 @@ def terms_in(grant: LeaseGrant) -> Terms:
 def terms_of(work: Work) -> Terms:
     """Return what the attempt takes; the least where that cannot be read."""
     try:
-        return decode(Terms, json.loads((work.root / TERMS).read_text("utf-8")))
+        return decode(Terms, json.loads(WorkFolder(work.root).lease.read_text("utf-8")))
     except (OSError, ValueError, InvalidRequest):
         return Terms()
 
@@ -128,7 +132,7 @@ def finish(work: Work, outcome: str, *, remove: bool) -> None:
     if remove:
         # Its name says that it is finished before its first file is gone; and no write is needed,
         # which a full disk would refuse.
-        shutil.rmtree(_set_aside(work.root), ignore_errors=True)
+        _remove(_set_aside(work.root))
         with suppress(OSError):
             work.root.parent.rmdir()  # of the run, when this was its only attempt here
         return
@@ -139,17 +143,34 @@ def finish(work: Work, outcome: str, *, remove: bool) -> None:
 def sweep(work: Path) -> None:
     """Remove what a kill left of folders that were finished."""
     for folder in work.glob("*/.*.done"):
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(str(folder))
         with suppress(OSError):
             folder.parent.rmdir()
 
 
-def _set_aside(root: Path) -> Path:
+def _set_aside(root: Path) -> str:
     aside = root.with_name(f".{root.name}.done")
     try:
-        return root.rename(aside)
+        os.rename(root, aside)  # noqa: PTH104 (a Path would be made of its answer)
     except OSError:
-        return root
+        return str(root)
+    return str(aside)
+
+
+def _remove(folder: str) -> None:
+    """Remove *folder* with all that is in it, links but not what they lead to."""
+    try:
+        with os.scandir(folder) as found:
+            entries = list(found)
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _remove(entry.path)
+            else:
+                os.unlink(entry.path)  # noqa: PTH108 (a Path costs more than the file)
+        os.rmdir(folder)  # noqa: PTH106
+    except OSError:
+        # Something is in the way, or somebody is in it still: as far as it goes.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folders(parent: Path, log: logging.Logger | None) -> list[Path]:
@@ -173,15 +194,3 @@ def _say(log: logging.Logger | None, path: Path, error: OSError) -> None:
             path,
             error.strerror or error,
         )
-
-
-def _write(path: Path, document: Any, *, sync: bool) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)

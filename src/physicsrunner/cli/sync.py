@@ -82,8 +82,8 @@ def _has_server(folder: Path) -> bool:
     from physicsrunner.runner.api import load_config
     from physicsrunner.runner.workdir import WorkFolder
 
-    kept = WorkFolder(folder.absolute()).control / "config.json"
-    if not kept.is_file():
+    kept = WorkFolder(folder.absolute()).kept_config()
+    if kept is None:
         return False
     config = load_config(kept)
     return bool(config.server or config.host)

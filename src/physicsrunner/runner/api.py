@@ -148,8 +148,8 @@ def deliver_folder(
 
 
 def _config_of(folder: WorkFolder, history: History) -> RunnerConfig:
-    kept = folder.control / "config.json"
-    if not kept.is_file():
+    kept = folder.kept_config()
+    if kept is None:
         return RunnerConfig(str(folder.root), run=history.run)
     return replace(load_config(kept), work_dir=str(folder.root))
 

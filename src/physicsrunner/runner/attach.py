@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from physicsrunner.errors import (
@@ -94,7 +93,7 @@ def take_grant(attempt: Attempt, grant: LeaseGrant) -> None:
     """Make *grant* the attempt's lease, and keep it for a restart."""
     if not grant.token:
         grant = replace(grant, token=attempt.config.token or "")
-    attempt.grant = grant
+    known, attempt.grant = attempt.grant, grant
     attempts = attempt.station.attempts
     attempts.pop((attempt.run, attempt.number), None)
     # On the PhysicsWorks wire the server names the run.
@@ -105,7 +104,10 @@ def take_grant(attempt: Attempt, grant: LeaseGrant) -> None:
     # Where the server made the id, forgetting it would make a second run there.
     theirs = attempt.config.wire != NATIVE
     attempt.journal.note("named", later=not theirs, run=grant.run, name=grant.name)
-    set_token(attempt, grant.token)
+    if grant == known:
+        use_token(attempt, grant.token)  # it is kept already
+    else:
+        set_token(attempt, grant.token)
 
 
 def set_token(attempt: Attempt, token: str) -> None:
@@ -113,7 +115,7 @@ def set_token(attempt: Attempt, token: str) -> None:
     use_token(attempt, token)
     if attempt.grant is not None:
         attempt.grant = replace(attempt.grant, token=token or attempt.grant.token)
-        write_private(_kept(attempt.folder), json.dumps(encode(attempt.grant)))
+        write_private(attempt.folder.lease, json.dumps(encode(attempt.grant)))
 
 
 def use_token(attempt: Attempt, token: str) -> None:
@@ -136,11 +138,7 @@ def hide_secrets(attempt: Attempt, grant: LeaseGrant) -> None:
 def kept_grant(folder: WorkFolder, run: str) -> LeaseGrant | None:
     """Return the lease that an earlier runner kept, if it is of *run*."""
     try:
-        grant = decode(LeaseGrant, json.loads(_kept(folder).read_text("utf-8")))
+        grant = decode(LeaseGrant, json.loads(folder.lease.read_text("utf-8")))
     except (OSError, ValueError, InvalidRequest):
         return None
     return grant if grant.run == run else None
-
-
-def _kept(folder: WorkFolder) -> Path:
-    return folder.control / "lease.json"

@@ -20,6 +20,7 @@ from physicsrunner.engines.base import Program
 from physicsrunner.engines.local import TAG
 from physicsrunner.errors import ConfigError, StorageFull
 from physicsrunner.runner.context import Attempt
+from physicsrunner.runner.workdir import ensure
 from physicsrunner.wire.documents import NATIVE, parse_mapping
 
 CONFIG_NAME: Final = "config.json"
@@ -29,7 +30,7 @@ def program(attempt: Attempt, environment: Mapping[str, str] = os.environ) -> Pr
     """Return what the execute stage starts."""
     folder = attempt.folder
     config = write_config(attempt)
-    folder.main_log.parent.mkdir(parents=True, exist_ok=True)
+    ensure(folder.main_log.parent)
     return Program(
         argv=(
             sys.executable,
@@ -126,18 +127,37 @@ def read_config(path: str | None) -> dict[str, Any]:
 def write_config(attempt: Attempt) -> Path:
     """Write main.py's copy of config.json into ``scripts/``; return its path."""
     path = attempt.folder.scripts / CONFIG_NAME
-    write_private(path, json.dumps(config_document(attempt), indent=2) + "\n")
+    write_private(path, json.dumps(config_document(attempt)) + "\n")
     return path
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace *path* by *text*, whole or not at all, readable by its owner alone."""
-    temporary = path.with_name(f".{path.name}.part")
+def write_private(path: Path, text: str, *, sync: bool = False) -> None:
+    """
+    Replace *path* by *text*, whole or not at all, readable by its owner alone.
+
+    With *sync* it outlives the loss of power from now on.
+    """
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/.{name}.part"
+    left = memoryview(text.encode())
     try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.replace(path)
+        descriptor = _new_private(temporary)
+        try:
+            while left:
+                left = left[os.write(descriptor, left) :]
+            if sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)  # noqa: PTH105 (one of the few files of a short run)
     except OSError as error:
         raise StorageFull(f"cannot write {path}: {error}") from error
+
+
+def _new_private(name: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, 0o600)
+    except FileExistsError:
+        os.unlink(name)  # noqa: PTH108 (left by a kill)
+        return os.open(name, flags, 0o600)

@@ -19,6 +19,7 @@ from types import TracebackType
 
 from physicsrunner.engines.processes import is_alive, own_id, parse_process_id
 from physicsrunner.errors import WorkDirLocked
+from physicsrunner.runner.workdir import ensure
 
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
@@ -39,7 +40,7 @@ class WorkLock:
         WorkDirLocked
             Another runner, of this process or another, holds it.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        ensure(self._path.parent)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             self._take(descriptor)

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from physicsrunner.runner.workdir import ensure
+
 _JWT: Final = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
 _SHORTEST: Final = 4  # characters
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -90,8 +92,8 @@ class AttemptLog:
         """Write to *path* from now on; a file that cannot be opened costs the log, not the run."""
         self.close()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            ensure(path.parent)
+            os.close(os.open(path, _APPEND, 0o644))
         except OSError as error:
             self.logger.warning("cannot write the log %s: %s", path, error)
             return

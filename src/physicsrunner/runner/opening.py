@@ -28,7 +28,7 @@ from physicsrunner.runner.logs import AttemptLog
 from physicsrunner.runner.reporting import Progress, Reporter
 from physicsrunner.runner.station import Station
 from physicsrunner.runner.stop import Clock, StopRequest
-from physicsrunner.runner.workdir import WorkFolder
+from physicsrunner.runner.workdir import WorkFolder, ensure
 from physicsrunner.wire.documents import NATIVE, PHYSICSWORKS, RunnerConfig
 
 
@@ -43,7 +43,7 @@ def work_folder(config: RunnerConfig) -> WorkFolder:
     """
     folder = WorkFolder(Path(config.work_dir).absolute())
     try:
-        folder.control.mkdir(parents=True, exist_ok=True)
+        ensure(folder.control)
     except OSError as error:
         raise ConfigError(
             f"the work folder {folder.root} (workDir) cannot be used: {error}"

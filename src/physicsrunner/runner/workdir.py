@@ -16,6 +16,12 @@ from pathlib import Path
 from physicsrunner.core.paths import WORK_FOLDERS
 
 
+def ensure(folder: Path | str) -> None:
+    """Make *folder*, and those above it, where it is not there: mostly it is."""
+    if not os.path.isdir(folder):  # noqa: PTH112 (asking costs less than a Path, or than failing)
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+
+
 @dataclass(frozen=True)
 class WorkFolder:
     """The work folder at *root* (absolute)."""
@@ -63,6 +69,11 @@ class WorkFolder:
         return self.control / "journal.jsonl"
 
     @cached_property
+    def lease(self) -> Path:
+        """The attempt's lease, with its token (mode 0600)."""
+        return self.control / "lease.json"
+
+    @cached_property
     def lock(self) -> Path:
         """Held while a runner works here; names its pid."""
         return self.control / "lock"
@@ -95,11 +106,15 @@ class WorkFolder:
     def create(self) -> None:
         """Make all folders that are not there."""
         root = str(self.root)
-        if not self.root.is_dir():
-            self.root.mkdir(parents=True, exist_ok=True)
+        ensure(root)
         for name in (*WORK_FOLDERS, "metadata", ".physicsrunner"):
             with suppress(FileExistsError):  # parents come before what lies in them
                 os.mkdir(f"{root}/{name}")  # noqa: PTH102 (a Path costs more than the folder)
+
+    def kept_config(self) -> Path | None:
+        """Return where the configuration of the latest start is; None: nowhere."""
+        kept = (self.control / "config.json", self.root / "config.json")
+        return next((path for path in kept if path.is_file()), None)
 
     def relative(self, path: Path) -> str:
         """Return *path* as a POSIX path relative to the work folder."""

@@ -23,6 +23,7 @@ from physicsrunner.core.paths import printable
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import CONFIG_NAME
 from physicsrunner.runner.result import StageTime
+from physicsrunner.runner.workdir import ensure
 
 _HASHED_FILES: Final = 10_000  # more than that are counted, not hashed
 _HASHED_BYTES: Final = 1024**3
@@ -31,7 +32,7 @@ _HASHED_BYTES: Final = 1024**3
 def write(attempt: Attempt, stages: Sequence[StageTime]) -> None:
     """Write both files."""
     folder = attempt.folder.metadata
-    folder.mkdir(parents=True, exist_ok=True)
+    ensure(folder)
     redact = attempt.log_file.redact
     _write(folder / "provenance.json", provenance(attempt), redact)
     _write(folder / "run_metadata.json", metadata(attempt, stages), redact)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import write_private
 from physicsrunner.runner.fetch import fetch_file
 from physicsrunner.runner.stages.watch import contact
+from physicsrunner.runner.workdir import ensure
 from physicsrunner.wire.documents import PHYSICSWORKS, parse_case
 from physicsrunner.wire.messages import Bundle, RemoteInput
 
@@ -219,10 +221,10 @@ def _run_input(name: str, value: Any) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    ensure(path.parent)
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
+    os.replace(temporary, path)  # noqa: PTH105 (a Path would be made of its answer)
 
 
 # -- without a server ------------------------------------------------------------------------

@@ -22,8 +22,14 @@ def run(attempt: Attempt) -> None:
         raise ConfigError(
             f"the work folder {attempt.folder.root} cannot be used: {error}"
         ) from error
-    document = read_config(attempt.config.path)
+    document = {} if _lies_there(attempt) else read_config(attempt.config.path)
     if document:
         document["workDir"] = str(attempt.folder.root)
         write_private(attempt.folder.control / "config.json", json.dumps(document))
     attempt.log.info("run %s, attempt %d, in %s", attempt.run, attempt.number, attempt.folder.root)
+
+
+def _lies_there(attempt: Attempt) -> bool:
+    """Say whether whoever started many attempts put the configuration into the work folder."""
+    own = attempt.folder.root / "config.json"
+    return not attempt.station.alone and attempt.config.path == str(own)
