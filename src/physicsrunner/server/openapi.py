@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
+from functools import cache
 from typing import Any, Final, Literal, get_args, get_origin
 
 from fastapi import FastAPI
@@ -96,8 +97,14 @@ def schema(kind: Any) -> dict[str, Any]:
             raise ValueError(f"{known} and {kind} would have one name in the description")
         return {"$ref": _REF.format(model=kind.__name__)}
     if isinstance(kind, (type, types.UnionType)):
-        return dict(TypeAdapter(kind).json_schema())
+        return dict(_simple(kind))
     return {}
+
+
+@cache
+def _simple(kind: Any) -> dict[str, Any]:
+    """Return the schema of a type without fields. Few are asked for, by many routes."""
+    return TypeAdapter(kind).json_schema()
 
 
 def takes(
