@@ -8,7 +8,7 @@ fresh token. It decides nothing about who may ask. `lease_change` and `kept_chan
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from physicsrunner.core.lease import LeaseTerms, stops_when_lost
@@ -77,8 +77,17 @@ def kept_change(run: RunSummary, now: float, terms: LeaseTerms) -> Change:
 class Grants:
     """Makes grants of runs. Thread-safe."""
 
-    def __init__(self, store: Store, access: AccessService, safe: Safe, terms: LeaseTerms) -> None:
+    def __init__(
+        self,
+        store: Store,
+        access: AccessService,
+        safe: Safe,
+        terms: LeaseTerms,
+        *,
+        on_grant: Callable[[RunRecord], None],
+    ) -> None:
         self._store = store
+        self._on_grant = on_grant  # told of runs that an agent is given, while they are at hand
         self._access = access
         self._safe = safe
         self._terms = terms
@@ -99,6 +108,7 @@ class Grants:
         for record in (records[run] for run in runs if run in records):
             try:
                 grants.append(self.grant(record, now))
+                self._on_grant(record)
             except PhysicsRunnerError as error:
                 self._fail(record, error, now)
         return grants

@@ -21,6 +21,7 @@ from physicsrunner.service.leases import LeaseService
 from physicsrunner.service.making import Maker
 from physicsrunner.service.models import ModelService
 from physicsrunner.service.options import ServerOptions
+from physicsrunner.service.patience import Patience
 from physicsrunner.service.presence import Presence
 from physicsrunner.service.progress import ProgressBook
 from physicsrunner.service.queue import QueueService
@@ -69,10 +70,11 @@ def open_queue(
     cap = options.max_concurrent_runs
     book, presence, breaker = ProgressBook(), Presence(store), Breaker(store, now)
     inputs = Inputs(store, access, blobs, spool, now=now)
-    grants = Grants(store, access, safe, terms)
+    grants = Grants(store, access, safe, terms, on_grant=inputs.write_beside)
     reporting = Reporting(
         store, access, feed, book, seals=seals, now=now, terms=terms, started=breaker.note
     )
+    reasons = Reasons(store, now=now, terms=terms, max_concurrent_runs=cap, leaves=presence.leaves)
     leases = LeaseService(
         store,
         access,
@@ -80,6 +82,7 @@ def open_queue(
         reporting,
         QueueClock(store, book, now=now, terms=terms),
         presence,
+        Patience(store, reasons.held_back),
         now=now,
         terms=terms,
         max_concurrent_runs=cap,
@@ -88,7 +91,6 @@ def open_queue(
     maker = Maker(store, access, models, studies, safe, now=now)
     removal = _removal(store, spool, data, now, options)
     steering = Steering(store, access, maker, removal, now=now)
-    reasons = Reasons(store, now=now, terms=terms, max_concurrent_runs=cap, leaves=presence.leaves)
     runs = RunService(
         store,
         access,
