@@ -73,6 +73,22 @@ def server(processes: Processes) -> ServerProcess:
     return processes.server()
 
 
+@pytest.fixture(scope="module")
+def standing_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server for those tests of one file that leave each other alone."""
+    owner = Processes(tmp_path_factory.mktemp("server"))
+    yield owner.server()
+    owner.close()
+
+
+@pytest.fixture
+def shared_server(standing_server: ServerProcess) -> ServerProcess:
+    """The running server of this file: a start costs more than most tests."""
+    if not standing_server.alive:  # a test killed it and failed
+        standing_server.restart()
+    return standing_server
+
+
 @pytest.fixture
 def proxy_for() -> Iterator[Callable[[int], FaultProxy]]:
     """Give proxies in front of ports of 127.0.0.1; they are closed with the test."""

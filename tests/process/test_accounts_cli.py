@@ -85,8 +85,8 @@ def test_a_lock_out_survives_a_restart(processes: Processes, server: ServerProce
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"user": 7}', '{"user": "ada"}', "\x00", "{"])
-def test_a_login_that_is_none(server: ServerProcess, body: str) -> None:
+def test_a_login_that_is_none(shared_server: ServerProcess, body: str) -> None:
     """A body that is no login is refused in words, and without the words of it."""
-    answer = requests.post(server.url + rest.LOGIN, data=body, timeout=30)
+    answer = requests.post(shared_server.url + rest.LOGIN, data=body, timeout=30)
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["what_to_do"]
