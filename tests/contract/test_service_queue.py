@@ -529,6 +529,50 @@ def test_who_asked_is_named_and_a_list_says_why_in_short(house: House) -> None:
     )
 
 
+def asks(house: House, name: str, free: float, most: int = 9) -> list[str]:
+    """Return the names of the runs that an agent of 4 cores with *free* ones is given."""
+    room = Resources(cpu_cores=free)
+    total = Resources(cpu_cores=4.0)
+    has = [HeldLease(run.id, run.attempt) for run in house.services._store.active_on(name)]
+    request = LeaseRequest(name, free=room, max=most, holding=has, resources=total, slots=8)
+    grants = house.services.leases.acquire(house.agent(name), request)
+    return [grant.name for grant in grants]
+
+
+def test_a_big_run_is_not_passed_over_for_ever(house: House) -> None:
+    """After ten minutes one agent, and only one, is kept free for it; what is before it is not."""
+    big = {"resource_requirements": {"cpu_cores": 4.0}}
+    submit(house, name="big", **big)
+    for n in range(9):
+        submit(house, name=f"small {n}")
+    assert asks(house, "x", 2.0) == ["small 0", "small 1"], "it has just begun to wait"
+    house.clock.move(601)
+    assert asks(house, "x", 3.0) == []
+    assert asks(house, "y", 1.0) == ["small 2"], "one agent is enough"
+    assert asks(house, "tiny", 1.0) == ["small 3"]
+    submit(house, {"priority": 3}, name="urgent")
+    assert asks(house, "x", 3.0) == ["urgent"], "it comes before the big one"
+    house.clock.move(61)  # x has not asked for a minute
+    assert asks(house, "y", 3.0) == []
+    assert asks(house, "x", 4.0) == ["big"]
+    house.clock.move(1)  # the head of the queue is read once a second
+    assert asks(house, "y", 1.0) == ["small 4"]
+
+
+def test_no_agent_is_kept_free_for_a_run_that_a_cap_or_a_person_holds(house: House) -> None:
+    """It would wait for nothing."""
+    study = house.services.studies.create(house.admin, NewStudy("s", max_concurrent_runs=1))["id"]
+    needs = {"resource_requirements": {"cpu_cores": 4.0}}
+    submit(house, name="first", study_id=study)
+    held = submit(house, name="held", **needs)
+    assert asks(house, "x", 1.0) == ["first"]
+    submit(house, name="second", study_id=study, **needs)
+    house.services.runs.pause(house.admin, held.id)
+    submit(house, name="small")
+    house.clock.move(601)
+    assert asks(house, "y", 3.0) == ["small"]
+
+
 # -- pause ----------------------------------------------------------------------------------------
 
 

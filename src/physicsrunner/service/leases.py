@@ -32,6 +32,7 @@ from physicsrunner.errors import InvalidRequest, LeaseLost, NotAllowed, NotFound
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.clock import QueueClock
 from physicsrunner.service.grants import Grants, kept_change, lease_change
+from physicsrunner.service.patience import Patience
 from physicsrunner.service.presence import Presence
 from physicsrunner.service.reporting import Reporting
 from physicsrunner.store.base import Change, Decide, Offer, Store
@@ -59,6 +60,7 @@ class LeaseService:
         reporting: Reporting,
         clock: QueueClock,
         presence: Presence,
+        patience: Patience,
         *,
         now: Callable[[], float],
         terms: LeaseTerms,
@@ -70,6 +72,7 @@ class LeaseService:
         self._reporting = reporting
         self._clock = clock
         self._presence = presence
+        self._patience = patience
         self._now = now
         self._terms = terms
         self._caps = max_concurrent_runs
@@ -80,7 +83,8 @@ class LeaseService:
 
         An agent that asks again because the answer was lost is given the same attempts: those that
         were leased to it, of which nothing has been heard since, and which it does not name in
-        ``holding``. One that is drained or paused is given nothing new.
+        ``holding``. One that is drained or paused is given nothing new, and one that is kept free
+        for a run that has waited for long (`service.patience`) nothing behind it.
         """
         self._access.require(identity, "leases:acquire")
         if identity.kind == "agent" and request.agent != identity.subject:
@@ -101,6 +105,7 @@ class LeaseService:
                 request.max - len(taken),
                 caps=self._caps,
                 agent=request.agent,
+                last=self._patience.last_place(request, room, now),
             )
             taken += self._store.acquire(
                 offer,

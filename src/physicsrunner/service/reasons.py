@@ -58,6 +58,10 @@ class Reasons:
         """Return why *run* is where it is."""
         return reason(run, self._situation(run), self._now())
 
+    def held_back(self, run: RunSummary) -> bool:
+        """Say whether a cap of the server, its project or its study keeps *run* waiting now."""
+        return any(cap.is_full for cap in self._caps(run))
+
     def of_many(self, runs: Sequence[RunSummary]) -> list[str]:
         """Return why *runs*, in the queue's order from its head on, are where they are."""
         now, ahead, said = self._now(), 0, []

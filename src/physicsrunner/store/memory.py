@@ -14,11 +14,12 @@ from typing import Any
 
 from physicsrunner.core.resources import has_labels
 from physicsrunner.core.run import RunFilter, RunRecord, RunSummary
+from physicsrunner.core.schedule import is_behind, queue_place
 from physicsrunner.core.state import HELD, LEASABLE, TERMINAL, RunState
 from physicsrunner.errors import NotFound, PhysicsRunnerError
 from physicsrunner.store.base import Decide, Listener
 from physicsrunner.store.memory_accounts import MemoryAccounts
-from physicsrunner.store.memory_clock import MemoryClock, queue_place, summary_of
+from physicsrunner.store.memory_clock import MemoryClock, summary_of
 from physicsrunner.store.memory_events import waits
 from physicsrunner.store.memory_outbox import MemoryOutbox
 from physicsrunner.store.outbox import Received
@@ -196,7 +197,7 @@ class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
             limit = self._allowed(offer)
             waiting = [run for run in self._runs.values() if _waits(run, offer.now)]
             for run in sorted(waiting, key=queue_place):
-                if len(taken) >= limit:
+                if len(taken) >= limit or is_behind(run, offer.last):
                     break
                 if not room.fits(run) or not has_labels(run, offer.labels) or self._is_full(run):
                     continue

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, Final
+from typing import Final
 
 from physicsrunner.core.run import RunRecord, RunSummary
+from physicsrunner.core.schedule import queue_place
 from physicsrunner.core.state import HELD, LEASABLE, TERMINAL, RunState
 from physicsrunner.store.memory_side import MemorySide
 
@@ -96,11 +97,6 @@ class MemoryClock(MemorySide):
         with self._lock:
             found = [summary_of(run) for run in self._runs.values() if condition(run)]
         return sorted(found, key=lambda run: run.number)
-
-
-def queue_place(run: RunSummary) -> Any:
-    """Return what the queue is sorted by."""
-    return (-run.priority, run.number)
 
 
 def summary_of(run: RunSummary) -> RunSummary:

@@ -55,6 +55,7 @@ class Offer:
     limit: int = 1
     caps: int | None = None  #: how many runs agents may hold at once, server-wide; None: any number
     agent: str | None = None  #: gets nothing if it is known and not active
+    last: tuple[int, int] | None = None  #: gets nothing behind this place (`queue_place`)
 
 
 @dataclass(frozen=True)

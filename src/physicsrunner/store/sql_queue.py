@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from physicsrunner.core.resources import has_labels
 from physicsrunner.core.run import PRIORITIES, RunSummary
+from physicsrunner.core.schedule import is_behind
 from physicsrunner.core.state import HELD, LEASABLE
 from physicsrunner.store import schema
 from physicsrunner.store.base import Decide
@@ -60,6 +61,8 @@ class SqlQueue(SqlEvents):
                 return taken
             room, caps = offer.room, _Caps(transaction)
             for run in islice(_waiting(connection, offer, caps), _MOST):
+                if is_behind(run, offer.last):
+                    break
                 if room.fits(run) and has_labels(run, offer.labels) and caps.allow(run):
                     change = decide(run)
                     if change is not None:
