@@ -1,9 +1,11 @@
 """
-Progress on its way to the database: at most once a second a run.
+Progress on its way to the database: at most once a second a run, and less often of very many.
 
 Promises: the latest progress that was reported is what `overlay` shows, also before it is written;
-what waits is written by the next report or by the clock loop. It is lost only with the process, and
-the runner's next report brings it again. Viewers get every report at once: that is the feed's.
+what waits is written by the next report or by the clock loop. Of more than `ROWS` runs about that
+many are written each second, by the clock loop alone and so in one transaction. It is lost only
+with the process, and the runner's next report brings it again. Viewers get every report at once:
+that is the feed's.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import HELD
 
 EVERY_S: Final = 1.0
+ROWS: Final = 200  #: written in a second
+LONGEST_S: Final = 10.0  #: that progress waits to be written
 
 R = TypeVar("R", bound=RunSummary)
 
@@ -35,7 +39,8 @@ class ProgressBook:
             before = self._waiting.get(run)
             known = before[1] if before is not None and before[0] == attempt else {}
             self._waiting[run] = (attempt, {**known, **fields})
-            return now - self._written.get(run, float("-inf")) >= EVERY_S
+            few = len(self._written) <= ROWS
+            return few and now - self._written.get(run, float("-inf")) >= EVERY_S
 
     def take(self, run: RunSummary, now: float) -> dict[str, Any]:
         """Return the fields to write to *run* now; they no longer wait."""
@@ -50,8 +55,8 @@ class ProgressBook:
     def due(self, now: float) -> list[str]:
         """Return the runs of which something waits that should be written."""
         with self._lock:
-            last = self._written
-            return [run for run in self._waiting if now - last.get(run, float("-inf")) >= EVERY_S]
+            last, every = self._written, self._every()
+            return [run for run in self._waiting if now - last.get(run, float("-inf")) >= every]
 
     def forget(self, run: str) -> None:
         """Drop what is known of a run that has ended."""
@@ -64,3 +69,7 @@ class ProgressBook:
         with self._lock:
             attempt, fields = self._waiting.get(run.id, (0, {}))
         return replace(run, **fields) if attempt == run.attempt and run.status in HELD else run
+
+    def _every(self) -> float:
+        """Return how long the progress of a run waits, for as many as there are."""
+        return min(LONGEST_S, max(EVERY_S, len(self._written) / ROWS))
