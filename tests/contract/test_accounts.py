@@ -124,6 +124,26 @@ def test_tries_at_the_same_time_are_all_counted(house: House, accounts: AccountS
     assert [event.type for event in house.told].count(live.LOGIN_FAILED) == TRIES
 
 
+def test_that_a_name_is_locked_does_not_tell_that_somebody_has_it(
+    house: House, accounts: AccountService
+) -> None:
+    """Tried as often as a person's, a name that nobody has is answered the same, word by word."""
+
+    def answers(name: str) -> list[tuple[str, str, object]]:
+        tries = [
+            refused(lambda: accounts.login(name, "wrong"), PhysicsRunnerError) for _ in range(7)
+        ]
+        return [
+            (error.code, str(error).replace(name, "NAME"), getattr(error, "retry_after", None))
+            for error in tries
+        ]
+
+    assert answers("ada") == answers("nobody")
+    assert answers("x" * 64)[-1][0] == "too_many_tries"
+    house.clock.move(15 * 60)
+    assert answers("nobody")[0][0] == "not_authenticated"
+
+
 def test_an_admin_unlocks_and_resets(house: House, accounts: AccountService) -> None:
     """An admin lifts a lock-out, sets a password, and other logins of that person end."""
     accounts.add_user(house.admin, "ada", "user", PASSWORD)

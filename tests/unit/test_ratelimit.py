@@ -45,3 +45,17 @@ def test_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(limit._tries) == 100
     with pytest.raises(TooManyTries):
         limit.take("999")
+
+
+def test_a_network_that_somebody_is_given_counts_as_one_address() -> None:
+    """Of IPv6 a place has more addresses than there are tries; a mapped one is an IPv4 address."""
+    limit = RateLimit(Clock(), most=1)
+    limit.take("2001:db8:1:2::1")
+    with pytest.raises(TooManyTries):
+        limit.take("2001:db8:1:2:ffff::9")
+    limit.take("2001:db8:1:3::1")
+    limit.take("192.0.2.1")
+    with pytest.raises(TooManyTries):
+        limit.take("::ffff:192.0.2.1")
+    limit.take("fe80::1%eth0")
+    limit.take("no address")

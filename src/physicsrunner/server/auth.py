@@ -42,7 +42,8 @@ Token = Annotated[str | None, Depends(token_of)]
 def origin_of(request: Request) -> str | None:
     """Return the network address that the request came from, for the audit."""
     # Behind a trusted proxy the server has put the forwarded address here.
-    return request.client.host if request.client is not None else None
+    # What a proxy forwards is a text of anybody's: no longer than an address can be.
+    return request.client.host[:64] if request.client is not None else None
 
 
 async def authenticated(access: AccessService, token: str | None, origin: str | None) -> Identity:

@@ -38,7 +38,7 @@ class RateLimit:
 
     def take(self, address: str | None) -> None:
         """Count a try; raise `TooManyTries` when it is one too many."""
-        key, now = address or "", self._now()
+        key, now = _origin(address), self._now()
         with self._lock:
             tries = self._tries.setdefault(key, deque())
             self._tries.move_to_end(key)

@@ -28,6 +28,7 @@ from physicsrunner.service.passwords import Passwords
 from physicsrunner.service.people import Project as Project
 from physicsrunner.service.people import User as User
 from physicsrunner.service.standing import Accounts
+from physicsrunner.service.strangers import Strangers
 from physicsrunner.service.tokens import Issued, account_event, revoke_all
 from physicsrunner.store.accounts import AccountBook, MemberRow, ProjectRow, UserRow
 from physicsrunner.store.rows import Actor
@@ -50,6 +51,7 @@ class AccountService:
         self._accounts: Accounts = access.accounts
         self._now = now
         self._passwords = passwords or Passwords()
+        self._strangers = Strangers()
 
     # -- login -----------------------------------------------------------------------------------
 
@@ -69,16 +71,16 @@ class AccountService:
         if not 0 < lifetime_s <= LONGEST_LOGIN_S:
             raise InvalidRequest("a login lasts over 0 s and at most 90 days")
         row = self._accounts.read(lambda book: book.user(user))
-        self._refuse_locked(row)
+        self._refuse_locked(row or self._strangers.row(user))
         # Of nobody, too: the time that it takes must not tell whether there is such a person.
         right = self._passwords.fits(None if row is None else row.password, password)
         by = Actor(row.name if row is not None else "", origin)
 
-        def work(book: AccountBook) -> Issued | UserRow | None:
+        def work(book: AccountBook) -> Issued | UserRow:
             now, present = self._now(), book.user(user)
             if present is None:
                 book.tell(account_event(live.LOGIN_FAILED, now))
-                return None
+                return self._strangers.change(user, lambda row: _counted(row, now))
             if _locked(present, now):
                 return present  # meanwhile, by tries beside this one
             if not right or present.disabled:
@@ -93,9 +95,9 @@ class AccountService:
         self._refuse_locked(answer)
         raise NotAuthenticated("user or password is wrong")
 
-    def _refuse_locked(self, row: UserRow | None) -> None:
+    def _refuse_locked(self, row: UserRow) -> None:
         now = self._now()
-        if row is not None and row.locked_until is not None and _locked(row, now):
+        if row.locked_until is not None and _locked(row, now):
             error = TooManyTries(f"too many wrong passwords: {row.name} is locked out for a while")
             error.retry_after = row.locked_until - now
             raise error
@@ -333,15 +335,18 @@ class AccountService:
 def _failed(book: AccountBook, row: UserRow, now: float) -> UserRow:
     """Count a wrong password; the fifth in a row locks."""
     book.tell(account_event(live.LOGIN_FAILED, now, user=row.name))
-    failures = row.failures + 1
-    if failures < TRIES:
-        changed = replace(row, failures=failures, locked_until=None)
-    else:
-        until = now + LOCKED_S
-        changed = replace(row, failures=0, locked_until=until)
+    changed = _counted(row, now)
+    if changed.locked_until is not None:
+        until = changed.locked_until
         book.tell(account_event(live.USER_LOCKED, now, user=row.name, until=until))
     book.put_user(changed)
     return changed
+
+
+def _counted(row: UserRow, now: float) -> UserRow:
+    if row.failures + 1 < TRIES:
+        return replace(row, failures=row.failures + 1, locked_until=None)
+    return replace(row, failures=0, locked_until=now + LOCKED_S)
 
 
 def _locked(row: UserRow, now: float) -> bool:

@@ -20,6 +20,7 @@ from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.attempts import AttemptFiles, OpenAttempts
 from physicsrunner.service.feed import Feed
 from physicsrunner.service.frames import FrameWriter
+from physicsrunner.service.masks import Masks
 from physicsrunner.service.reports import MAX_UNSEALED
 from physicsrunner.service.tails import Tails
 from physicsrunner.store.base import FileRow, Store
@@ -41,9 +42,11 @@ class FileService:
         access: AccessService,
         spool: Spool,
         feed: Feed,
+        masks: Masks,
         *,
         now: Callable[[], float],
     ) -> None:
+        self.masks = masks  #: for who shows logs
         self._store = store
         self._access = access
         self._spool = spool
@@ -74,7 +77,7 @@ class FileService:
             targets,
             attempts=self._attempts,
             flusher=self._spool.flusher,
-            tails=Tails(self._feed, self._now),
+            tails=Tails(self._feed, self.masks, self._now),
             now=self._now,
             amend=amend,
             by=identity.actor,

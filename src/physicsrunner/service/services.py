@@ -31,6 +31,7 @@ from physicsrunner.service.feed import Feed
 from physicsrunner.service.files import FileService
 from physicsrunner.service.fleet import FleetService
 from physicsrunner.service.leases import LeaseService
+from physicsrunner.service.masks import Masks
 from physicsrunner.service.models import ModelService
 from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.outbox import OutboxService
@@ -149,10 +150,10 @@ def _put_together(
     # Hashing lets go of the interpreter's lock: a few threads keep all cores busy.
     pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="digest")
     spool = Spool(data / "simulations", pool)
-    files = FileService(store, access, spool, feed, now=now)
+    safe = Safe(data)
+    files = FileService(store, access, spool, feed, Masks(store, safe), now=now)
     models = ModelService(store, FolderBlobs(data / "models", ".zip"), access, now=now)
     studies = StudyService(store, access, now=now)
-    safe = Safe(data)
     queue = open_queue(
         store,
         access,

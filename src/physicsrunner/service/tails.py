@@ -4,7 +4,8 @@ What viewers see of bytes as they arrive: log text, series points, and which fil
 Promises: an event goes out after its bytes are written, in their order, and never holds them up
 for long: of a large piece of log only the end is shown (``offset`` says where the text begins, so a
 viewer sees the gap and can fetch it). Text is decoded as UTF-8 across pieces; what is not becomes
-U+FFFD. A line of the series file that is no point is left out. Nothing here is logged.
+U+FFFD. A line of the series file that is no point is left out. Nothing here is logged. The values
+of a run's secrets are covered (`service.masks`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from physicsrunner.service.attempts import AttemptFiles
+from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.service.feed import Feed
+from physicsrunner.service.masks import Mask, Masks
 from physicsrunner.store.spool import SpoolFile
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
@@ -32,11 +35,13 @@ EVERY_S: Final = 1.0
 class _Tail:
     """How far a file was shown, and the unfinished end of it."""
 
-    __slots__ = ("decoder", "offset", "rest")
+    __slots__ = ("decoder", "hidden", "offset", "rest", "shown")
 
     def __init__(self) -> None:
         self.offset = -1
         self.rest = b""
+        self.shown = 0  # up to here, where secrets are to be covered
+        self.hidden: _Tail | None = None  # of the bytes as they are, before they are covered
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def seek(self, offset: int) -> None:
@@ -48,8 +53,9 @@ class _Tail:
 class Tails:
     """The live events of one frame."""
 
-    def __init__(self, feed: Feed, now: Callable[[], float]) -> None:
+    def __init__(self, feed: Feed, masks: Masks, now: Callable[[], float]) -> None:
         self._feed = feed
+        self._masks = masks
         self._now = now
         self._grown: dict[int, tuple[AttemptFiles, dict[str, int]]] = {}
         self._last = now()
@@ -76,6 +82,12 @@ class Tails:
             self._publish(attempt, live.FILES, {"files": files})
 
     def _log(self, attempt: AttemptFiles, file: SpoolFile, offset: int, data: memoryview) -> None:
+        try:
+            mask = self._masks.of(attempt.run)
+        except PhysicsRunnerError:
+            return  # what is secret in it cannot be told: reading the log says why
+        if mask is not None:
+            offset, data = _covered(mask, file, offset, data)
         shown = data[-TEXT:]
         start = offset + len(data) - len(shown)
         tail = _tail(file)
@@ -101,6 +113,39 @@ class Tails:
         said = {"simulation_id": attempt.run, "number": attempt.number, **data}
         event = Event(kind, attempt.run, attempt.attempt, attempt.project, self._now(), said)
         self._feed.publish([event])
+
+
+def _covered(mask: Mask, file: SpoolFile, offset: int, data: memoryview) -> tuple[int, memoryview]:
+    """Return what may be shown now, and where it begins: the start of a value waits for its end."""
+    tail = _hidden(file)
+    if offset != tail.offset:
+        tail.shown, tail.rest = offset, _before(file, offset, mask.reach)
+    tail.offset = offset + len(data)
+    raw = tail.rest + bytes(data)
+    first = tail.offset - len(raw)
+    end = len(raw) - mask.begun(raw)
+    start, shown = tail.shown, mask.covered(raw)[tail.shown - first : end]
+    tail.rest, tail.shown = raw[end:], max(start, first + end)
+    return start, memoryview(shown)
+
+
+def _before(file: SpoolFile, offset: int, length: int) -> bytes:
+    """Return at most *length* bytes that are stored before *offset*: a value may begin there."""
+    start = max(0, offset - length)
+    try:
+        with file.local.open("rb") as stored:
+            stored.seek(start)
+            return stored.read(offset - start)
+    except OSError:
+        return b""
+
+
+def _hidden(file: SpoolFile) -> _Tail:
+    """Return what is kept of the bytes of a file of which not all may be shown."""
+    tail = _tail(file)
+    if tail.hidden is None:
+        tail.hidden = _Tail()
+    return tail.hidden
 
 
 def _tail(file: SpoolFile) -> _Tail:

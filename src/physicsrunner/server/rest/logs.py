@@ -53,6 +53,8 @@ async def logs(
     """
     Answer with at most ``limit`` bytes from ``offset`` on.
 
+    Values of the run's secrets are covered: ``*`` for each byte. The artifact is as it was written.
+
     With ``follow=true`` the answer goes on until the run has ended (``limit`` does not count).
     """
     reader = _Reader(parts, who, run, path, attempt)
@@ -103,11 +105,12 @@ class _Reader:
         self._run = run
         self._path = path
         self._attempt = attempt
+        self._over = False  # nothing is added any more
 
     def check(self) -> None:
         """Raise unless the caller may read the run; remember its id and attempt."""
         found = self._parts.services.runs.get(self._who, self._run)
-        self._run = found.id
+        self._run, self._over = found.id, found.status in TERMINAL
 
     def path(self) -> Path | None:
         """Return where the file lies; None when it is not there yet."""
@@ -122,8 +125,11 @@ class _Reader:
         path = self.path()
         if path is None:
             return b"", 0
+        mask = self._parts.services.files.masks.of(self._run)
         try:
             with path.open("rb") as file:
+                if mask is not None:
+                    return mask.read(file, offset, limit, ended=self._over)
                 size = file.seek(0, 2)
                 file.seek(min(offset, size))
                 return file.read(limit), size
@@ -131,7 +137,8 @@ class _Reader:
             return b"", 0
 
     def _ended(self) -> bool:
-        return self._parts.services.runs.get(self._who, self._run).status in TERMINAL
+        self._over = self._parts.services.runs.get(self._who, self._run).status in TERMINAL
+        return self._over
 
     async def follow(self, offset: int) -> AsyncIterator[bytes]:
         """Yield what comes until the run has ended and all of it was read."""
