@@ -8,6 +8,7 @@ The clock is an argument.
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from physicsrunner.errors import TooManyTries
 LOGIN_TRIES: Final = 20
 LOGIN_WITHIN_S: Final = 60.0
 _MOST: Final = 10_000  # addresses remembered
+_SITE: Final = 64  # bits of an IPv6 address that a place cannot choose
 
 
 class RateLimit:
@@ -53,3 +55,16 @@ class RateLimit:
             tries.append(now)
             while len(self._tries) > _MOST:
                 self._tries.popitem(last=False)
+
+
+def _origin(address: str | None) -> str:
+    """Return what counts as one address: of IPv6 the network that one place is given."""
+    try:
+        found = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return address or ""
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, _SITE), strict=False))

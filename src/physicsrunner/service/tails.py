@@ -15,8 +15,8 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from physicsrunner.service.attempts import AttemptFiles
 from physicsrunner.errors import PhysicsRunnerError
+from physicsrunner.service.attempts import AttemptFiles
 from physicsrunner.service.feed import Feed
 from physicsrunner.service.masks import Mask, Masks
 from physicsrunner.store.spool import SpoolFile
