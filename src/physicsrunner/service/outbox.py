@@ -30,6 +30,8 @@ MAX_URL: Final = 2000
 LEAST_SECRET: Final = 16  #: characters
 MAX_SECRET: Final = 500
 _TOLD: Final = ("simulation/*", "agent/*", "webhook/*")
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all that is routed in public
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # the last four bytes are of IPv4
 _FIELDS: Final = frozenset({"id", "url", "secret", "types", "project_id", "active"})
 
 
@@ -286,11 +288,27 @@ def check_url(url: Any, *, private: bool) -> str:
 
 def check_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address, *, private: bool) -> None:
     """Raise `InvalidRequest` for an address to which no webhook may lead."""
-    real = getattr(address, "ipv4_mapped", None) or address
-    if real.is_multicast or real.is_unspecified or not (private or real.is_global):
+    real = _reached(address)
+    outside = isinstance(real, ipaddress.IPv6Address) and real not in _UNICAST
+    if (
+        real.is_multicast
+        or real.is_unspecified
+        or not (private or (real.is_global and not outside))
+    ):
         raise InvalidRequest(
             f"{address} is not a public address; the server's setting webhook_private allows others"
         )
+
+
+def _reached(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that is reached through an address of IPv6, where one is."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _may(identity: Identity, permission: str, project: str | None) -> bool:
