@@ -114,8 +114,11 @@ def test_a_thousand_leases_are_one_heartbeat(house: House) -> None:
     assert len(grants) == 1000
     house.clock.move(30)
     beat = Heartbeat([HeldLease(grant.run, grant.attempt) for grant in grants])
-    kept = house.services.fleet.heartbeat(agent, "x", beat).leases
+    answer = house.services.fleet.heartbeat(agent, "x", beat)
+    kept = answer.leases
     assert {one.deadline for one in kept} == {house.clock() + 60}
+    assert answer.flush_s == 0.25  # what so many write is gathered, for fewer requests
+    assert house.services.fleet.heartbeat(agent, "x", Heartbeat(beat.leases[:9])).flush_s == 0.05
     stolen = house.services.fleet.heartbeat(house.agent("y"), "y", beat).leases
     assert {one.error for one in stolen} == {"not_allowed"}
 

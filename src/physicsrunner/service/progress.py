@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from physicsrunner.core.records import changed
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import HELD
 
@@ -68,7 +68,7 @@ class ProgressBook:
         """Return *run* with the progress that was last reported."""
         with self._lock:
             attempt, fields = self._waiting.get(run.id, (0, {}))
-        return replace(run, **fields) if attempt == run.attempt and run.status in HELD else run
+        return changed(run, **fields) if attempt == run.attempt and run.status in HELD else run
 
     def _every(self) -> float:
         """Return how long the progress of a run waits, for as many as there are."""
