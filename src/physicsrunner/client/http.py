@@ -83,6 +83,7 @@ class Http:
         self.base = base.rstrip("/")
         self.token = token
         self._plain = PlainSession()
+        self._straight = takes(self.base)  # looked up once: it walks the environment
         self._other: requests.Session | None = None
         self._lock = threading.Lock()
 
@@ -171,7 +172,7 @@ class Http:
         timeout: tuple[float, float],
     ) -> Response:
         follow = method in ("GET", "HEAD")
-        if takes(url):
+        if self._straight if url.startswith(self.base) else takes(url):
             response = self._plain.request(
                 method, url, params=params, data=body, headers=headers, timeout=timeout
             )

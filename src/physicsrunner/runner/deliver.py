@@ -126,13 +126,15 @@ def _report(attempt: Attempt, timeout: float) -> ReportAnswer | None:
             Report(attempt.run, attempt.number, hand_back=True, error=error, time=outcome.time)
         )
         return _asked(attempt, reports, timeout)
+    said = next((report for report in reversed(pending) if _is_progress(report)), None)
     reports.append(
         Report(
             attempt.run,
             attempt.number,
             state=outcome.state,
             stage=Stage.POSTPROCESS.value,
-            progress=100.0 if outcome.state is RunState.COMPLETED else None,
+            progress=_progress(outcome.state, said),
+            label=None if said is None else said.label,
             exit_code=outcome.exit_code,
             error=error,
             # Not an empty list: that would take away what main.py reported by itself.
@@ -156,16 +158,27 @@ def _asked(attempt: Attempt, reports: Sequence[Report], timeout: float) -> Repor
 
 
 def _states_before(attempt: Attempt, pending: Iterable[Report]) -> list[Report]:
-    """Return what must be known before the outcome: that it ran, and how far it had come."""
+    """Return what must be known before the outcome: that it ran, and whether it was silent."""
     reports = [
         replace(report, run=attempt.run, attempt=attempt.number)
         for report in pending
-        if report.state is None
+        if report.state is None and not _is_progress(report)
     ]
-    if attempt.history.started is None:
+    if attempt.history.started is None or attempt.reporter.heard is RunState.RUNNING:
         return reports
     # Repeated without need at most: a run that runs already takes this as success.
     running = Report(
         attempt.run, attempt.number, state=RunState.RUNNING, time=attempt.history.started
     )
     return [running, *reports]
+
+
+def _is_progress(report: Report) -> bool:
+    """Say whether *report* says only how far it was: the last one goes with the outcome."""
+    return report.state is None and report.silent is None
+
+
+def _progress(state: RunState, said: Report | None) -> float | None:
+    if state is RunState.COMPLETED:
+        return 100.0
+    return None if said is None else said.progress

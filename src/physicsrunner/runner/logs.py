@@ -16,6 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -24,19 +25,38 @@ from physicsrunner.runner.workdir import ensure
 _JWT: Final = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
 _SHORTEST: Final = 4  # characters
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-_FORMAT: Final = "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 class _Redacting(logging.Formatter):
     """Replaces tokens: those that are known, and whatever looks like one."""
 
     def __init__(self, redact: Callable[[str], str]) -> None:
-        super().__init__(_FORMAT, "%Y-%m-%dT%H:%M:%S")
+        super().__init__()
         self._redact = redact
-        self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
-        return _JWT.sub("[token]", self._redact(super().format(record)))
+        at, level = _second(int(record.created)), record.levelname
+        text = f"{at}.{int(record.msecs):03d}Z {level:<7} {record.getMessage()}"
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        if "eyJ" in text:
+            text = _JWT.sub("[token]", text)
+        return self._redact(text)
+
+
+class _Logger(logging.Logger):
+    """Asks nobody from where it was called: no line says it, and it costs as much as the rest."""
+
+    def findCaller(  # noqa: N802 (logging's name)
+        self, stack_info: bool = False, stacklevel: int = 1
+    ) -> tuple[str, int, str, str | None]:
+        del stack_info, stacklevel
+        return "", 0, "", None
 
 
 class _Appending(logging.Handler):
@@ -66,7 +86,7 @@ class AttemptLog:
         self.hide(token, "[token]")
         level = logging.DEBUG if debug else logging.INFO
         # Not getLogger: that would keep one logger a run for the life of the process.
-        self.logger = logging.Logger(name, level)  # noqa: LOG001
+        self.logger: logging.Logger = _Logger(name, level)
         self._formatter = _Redacting(self.redact)
         self._handler: logging.Handler | None = None
         if debug:

@@ -16,7 +16,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
@@ -25,6 +25,9 @@ from physicsrunner.wire.messages import Report, ReportAnswer
 
 if TYPE_CHECKING:
     from physicsrunner.runner.reports import ReportSender
+
+
+_LONGEST_S: Final = 1.0  # that first words wait
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Reporter:
         self._on_its_way = False
         self._closed = False
         self._fenced = False
+        self._not_before = float("-inf")  # the first words wait: many attempts end soon
+        self._heard: RunState | None = None
 
     @property
     def fenced(self) -> bool:
@@ -77,13 +82,19 @@ class Reporter:
         """Set the ids, once they are known; before `start`."""
         self._progress = replace(self._progress, run=run, attempt=attempt)
 
-    def start(self, sender: ReportSender) -> None:
-        """Begin to send by *sender*."""
+    def start(self, sender: ReportSender, after: float = 0.0) -> None:
+        """Begin to send by *sender*, in *after* seconds."""
         with self._guard:
             if self._sender is not None or self._closed:
                 return
             self._sender = sender
-        sender.wake(self)
+            self._not_before = self._clock.now() + after
+        sender.wake(self, after)
+
+    @property
+    def heard(self) -> RunState | None:
+        """The state that the server has named last."""
+        return self._heard
 
     @property
     def present(self) -> Progress:
@@ -162,6 +173,7 @@ class Reporter:
             # A run that cannot be running is over there: nobody waits for this program.
             over = answer.error == "illegal_transition"
             self.heed(answer.commands, "lease_lost" if over else answer.error)
+            self._heard = answer.state
             if answer.error:
                 self._log.warning("a report was refused: %s", answer.detail or answer.error)
         self._landed()
@@ -191,7 +203,12 @@ class Reporter:
     def _wake(self) -> None:
         sender = self._sender
         if sender is not None and not (self._closed or self.fenced):
-            sender.wake(self)
+            sender.wake(self, self._later())
+
+    def _later(self) -> float:
+        # A clock that was set back must not hold us.
+        left = self._not_before - self._clock.now()
+        return left if 0.0 < left < _LONGEST_S else 0.0
 
     def _say(
         self,

@@ -4,8 +4,8 @@ One sender for the reports of all attempts of a process.
 Promises:
 
 - One request carries what all attempts have to say: the states of each in order, and the latest
-  of what changes all the time. A first word goes at once; the more there is to say, the longer
-  the pause before the next request (never more than a few seconds).
+  of what changes all the time. A first word goes when its speaker says; the more there is to say,
+  the longer the pause before the next request (never more than a few seconds).
 - What the server does not take for now is handed back and sent again, with growing waits.
 - `ask` is answered by the server: the end of an attempt goes with whatever else waits, at once.
 - A request that is refused as a whole is made again for each attempt alone: the fault of one is
@@ -29,6 +29,7 @@ from physicsrunner.wire.messages import Report, ReportAnswer
 BETWEEN_S: Final = 0.1  #: between two requests that carry only progress
 LONGEST_S: Final = 5.0
 MOST: Final = 500  #: reports in one request
+_LINGER_S: Final = 0.004  #: for others that end together with one
 _SHARE: Final = 4.0  #: pauses for so many times as long as the request took
 
 
@@ -91,19 +92,22 @@ class ReportSender:
         self._backoff = Backoff(base=0.25, cap=15.0)
         self._tries = 0
         self._next = float("-inf")
+        self._due = float("inf")  # when the first of those that wait wants to be heard
         self._closed = False
         self._thread: threading.Thread | None = None
         self.least_s = BETWEEN_S  #: the rhythm that the server asks for
 
-    def wake(self, speaker: Speaker) -> None:
-        """Ask *speaker* what it has to say when it is time."""
+    def wake(self, speaker: Speaker, after: float = 0.0) -> None:
+        """Ask *speaker* what it has to say when it is time, in *after* seconds at the earliest."""
+        due = self._now() + after
         with self._guard:
             if self._closed:
                 return
-            first = not self._waiting
+            sooner = due < self._due
             self._waiting[id(speaker)] = speaker
             self._begin()
-            if first:
+            if sooner:
+                self._due = due
                 self._guard.notify()
 
     def forget(self, speaker: Speaker) -> None:
@@ -175,14 +179,16 @@ class ReportSender:
         """Wait for something to say and for its time; None when closed."""
         with self._guard:
             while not self._closed and not self._asked:
-                left = self._next - self._now() if self._waiting else None
+                left = max(self._next, self._due) - self._now() if self._waiting else None
                 if left is not None and left <= 0:
                     break
                 self._guard.wait(left)
+            if len(self._asked) == 1 and not self._closed:
+                self._guard.wait(_LINGER_S)
             if self._closed:
                 return None
             speakers: list[Speaker] = [*self._waiting.values(), *self._asked]
-            self._waiting, self._asked = {}, []
+            self._waiting, self._asked, self._due = {}, [], float("inf")
             return speakers
 
     def _post(self, parts: Sequence[tuple[Speaker, list[Report]]]) -> PhysicsRunnerError | None:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.context import Attempt
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from physicsrunner.core.progress import Status
     from physicsrunner.runner.follow import Follower
     from physicsrunner.runner.sync import Sync
+
+
+_FEW: Final = 3  # attempts
+#: Until the first report of one of many: most of those that end soon then need no other.
+_FIRST_OF_MANY_S: Final = 0.25
 
 
 def run(attempt: Attempt) -> None:
@@ -59,7 +64,9 @@ class Watchers:
         attempt = self._attempt
         if attempt.uplink is None or attempt.grant is None:
             return
-        attempt.reporter.start(attempt.station.reports())
+        station = attempt.station
+        many = not station.alone and len(station.attempts) > _FEW
+        attempt.reporter.start(station.reports(), _FIRST_OF_MANY_S if many else 0.0)
         if attempt.renew and self._heartbeat is None:
             self._heartbeat = Heartbeat(
                 attempt.uplink,
