@@ -4,8 +4,8 @@ What this process knows of the files of attempts while frames write to them.
 Promises: there is one `AttemptFiles` for each attempt, shared by all frames that write to it; its
 ``lock`` is held for every change of what is sealed, so that what it remembers is what the store
 has. Once the attempt is published, what was sealed of it stays as it is; our own records of the run
-alone (below ``metadata/``) may still grow. Memory is bounded: what no frame needs is forgotten,
-except running digests of growing files.
+alone (below ``metadata/``) may still grow. Memory is bounded: of what no frame needs only the
+latest is kept, so that a line of each of a thousand logs is a thousand writes and no question.
 
 Lock order: `AttemptFiles.lock`, then `SpoolFile.lock`, then the database.
 """
@@ -17,13 +17,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from physicsrunner.core.run import RunSummary
 from physicsrunner.errors import AlreadyPublished
 from physicsrunner.store.base import FileRow, Store
 from physicsrunner.store.rows import Actor
 from physicsrunner.store.spool import Spool, SpoolFile
 from physicsrunner.wire.live import Event
 
-_ATTEMPTS: Final = 256  # without an open frame
+_ATTEMPTS: Final = 4_000  # without an open frame
+_HELD: Final = 500_000  # files and rows of all of them
 _FILES: Final = 2_000  # of one attempt
 _ROWS: Final = 20_000  # of one attempt
 _RECORDS: Final = "metadata/"
@@ -41,17 +43,24 @@ class AttemptFiles:
         self.known = False  #: somebody was told that files of it come
         self.lock = threading.Lock()
         self.users = 0  #: open frames
+        self.weight = 0  #: files and rows that it held when a frame last left it
         self.spool = spool
         self._store = store
         self._files: dict[str, SpoolFile] = {}
         self._rows: dict[str, FileRow | None] = {}
+        self._new = True  # nobody has asked for a row yet
+        self._whole = False  # what is not among the rows is not sealed
 
     def refresh(self) -> None:
         """Ask the store what has become of the run."""
         run = self._store.summary(self.run)
         if run is not None:
-            self.project, self.number = run.project_id, run.number
-            self.published = run.published_attempt == self.attempt
+            self.learn(run)
+
+    def learn(self, run: RunSummary) -> None:
+        """Take note of what the store says of the run; what is published stays published."""
+        self.project, self.number = run.project_id, run.number
+        self.published = self.published or run.published_attempt == self.attempt
 
     def take(self, path: str, owner: object) -> SpoolFile:
         """Return a file that *owner* writes from now on; whoever did so before is refused."""
@@ -64,8 +73,14 @@ class AttemptFiles:
 
     def prefetch(self, paths: Iterable[str]) -> None:
         """Ask the store once which of *paths* are sealed."""
+        if self._new:
+            # Without a folder nothing has come of it, so that nothing can be sealed.
+            self._whole = not self.published and not self.spool.has(self.run, self.attempt)
+            self._new = False
         unknown = [path for path in dict.fromkeys(paths) if path not in self._rows]
-        if unknown:
+        if self._whole:
+            self._rows.update(dict.fromkeys(unknown))
+        elif unknown:
             found = self._store.sealed(self.run, self.attempt, unknown)
             self._rows.update((path, found.get(path)) for path in unknown)
 
@@ -74,6 +89,16 @@ class AttemptFiles:
         if path not in self._rows:
             self.prefetch([path])
         return self._rows[path]
+
+    def size(self) -> int:
+        """Return how many files and rows are remembered."""
+        return len(self._files) + len(self._rows)
+
+    def all_rows(self) -> dict[str, FileRow]:
+        """Return the rows of all files that are sealed."""
+        if not self._whole:
+            return self._store.sealed(self.run, self.attempt)
+        return {path: row for path, row in self._rows.items() if row is not None}
 
     def check_change(self, path: str, *, amend: bool = False) -> None:
         """Raise `AlreadyPublished` if *path* is sealed for good; *amend* admits changes to it."""
@@ -95,6 +120,7 @@ class AttemptFiles:
         try:
             self._store.seal(self.run, self.attempt, rows, events, by=by)
         except BaseException:
+            self._whole = False
             for row in rows:  # whether they were written is not known
                 self._rows.pop(row.path, None)
             raise
@@ -114,6 +140,7 @@ class AttemptFiles:
             if self._files[path].owner is None:
                 del self._files[path]
         if len(self._rows) > _ROWS:
+            self._whole = False
             self._rows.clear()
 
 
@@ -125,6 +152,7 @@ class OpenAttempts:
         self._spool = spool
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[str, int], AttemptFiles] = OrderedDict()
+        self._held = 0  # files and rows of all of them
 
     def enter(self, run: str, attempt: int, *, refresh: bool = True) -> AttemptFiles:
         """
@@ -149,10 +177,25 @@ class OpenAttempts:
             raise
         return found
 
+    def held(self, run: str, attempt: int) -> AttemptFiles | None:
+        """Return an attempt that somebody has entered and locked; None: nobody has."""
+        with self._lock:
+            found = self._open.get((run, attempt))
+            return found if found is not None and found.users and found.lock.locked() else None
+
     def leave(self, attempt: AttemptFiles) -> None:
         """Note that one frame fewer writes to *attempt*."""
         with self._lock:
             attempt.users -= 1
-            for key in list(self._open)[: max(0, len(self._open) - _ATTEMPTS)]:
-                if self._open[key].users == 0:
-                    del self._open[key]
+            held = attempt.size()
+            self._held += held - attempt.weight
+            attempt.weight = held
+            for _ in range(len(self._open)):
+                if len(self._open) <= _ATTEMPTS and self._held <= _HELD:
+                    return
+                key, oldest = next(iter(self._open.items()))
+                if oldest.users:
+                    self._open.move_to_end(key)
+                    continue
+                del self._open[key]
+                self._held -= oldest.weight

@@ -9,11 +9,12 @@ attempt, or else the latest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from physicsrunner.core.lease import is_holder
 from physicsrunner.core.run import RunSummary
 from physicsrunner.errors import BadFrame, InvalidRequest, NotFound, PhysicsRunnerError
 from physicsrunner.service.access import AccessService, Identity
@@ -28,6 +29,7 @@ from physicsrunner.store.spool import Spool
 from physicsrunner.wire.messages import BlockHashes, StoredFile, SyncOp
 
 Files = list[StoredFile]  # inside the class, `list` is the method
+_Key = tuple[str, int]  # run and attempt
 
 MIN_BLOCK: Final = 4 * 1024
 MAX_BLOCK: Final = 64 * 1024 * 1024
@@ -66,12 +68,10 @@ class FileService:
         """
         if any((op.length or 0) < 0 for op in ops):
             raise BadFrame("an operation has a negative length")
-        targets: dict[tuple[str, int], AttemptFiles | PhysicsRunnerError] = {}
-        paths: dict[tuple[str, int], list[str]] = {}
+        paths: dict[_Key, list[str]] = {}
         for op in ops:
             paths.setdefault((op.run, op.attempt), []).append(op.path)
-        for (run, attempt), named in paths.items():
-            targets[run, attempt] = self._target(identity, run, attempt, named)
+        targets = self._targets(identity, paths)
         return FrameWriter(
             ops,
             targets,
@@ -83,27 +83,58 @@ class FileService:
             by=identity.actor,
         )
 
-    def _target(
-        self, identity: Identity, run: str, attempt: int, paths: Sequence[str]
-    ) -> AttemptFiles | PhysicsRunnerError:
+    def _targets(
+        self, identity: Identity, paths: Mapping[_Key, Sequence[str]]
+    ) -> dict[_Key, AttemptFiles | PhysicsRunnerError]:
+        """Return the attempts that have *paths*, each entered, or why the caller may not write."""
+        entered = {key: self._attempts.enter(*key, refresh=False) for key in paths}
+        refused: dict[_Key, PhysicsRunnerError] = {}
         try:
-            self._access.holder(identity, run, attempt, "files:write")
-        except PhysicsRunnerError as error:
-            return error
+            # Read after they were entered: who publishes one later tells whoever has entered it.
+            runs = self._summaries({run for run, _ in paths})
+            for key, target in entered.items():
+                try:
+                    self._admit(identity, target, runs.get(key[0]), paths[key])
+                except PhysicsRunnerError as error:
+                    refused[key] = error
+        except BaseException:
+            for target in entered.values():
+                self._attempts.leave(target)
+            raise
+        for key in refused:
+            self._attempts.leave(entered[key])
+        return {**entered, **refused}
+
+    def _summaries(self, runs: Collection[str]) -> Mapping[str, RunSummary]:
+        """Return what the store says of *runs*, asked once; what it has no word of is left out."""
         try:
-            target = self._attempts.enter(run, attempt)
-            if not target.known:
-                target.known = True
-                self.on_first(run)
-        except PhysicsRunnerError as error:
-            return error
-        try:
-            with target.lock:
-                target.prefetch(path for path in paths if _is_text(path))
-        except PhysicsRunnerError as error:
-            self._attempts.leave(target)
-            return error
-        return target
+            return self._store.summaries([run for run in runs if run.isascii() and "\0" not in run])
+        except PhysicsRunnerError:
+            return {}  # each is asked for by itself, and is answered its error
+
+    def _admit(
+        self,
+        identity: Identity,
+        target: AttemptFiles,
+        run: RunSummary | None,
+        paths: Sequence[str],
+    ) -> None:
+        """Raise if the caller may not write to *target*; make it ready for *paths*."""
+        if (
+            run is None
+            or identity.kind != "agent"
+            or not is_holder(run, target.attempt, identity.subject)
+        ):
+            self._access.holder(identity, target.run, target.attempt, "files:write")
+        if not target.known:
+            target.known = True
+            self.on_first(target.run)
+        with target.lock:
+            if run is None:
+                target.refresh()
+            else:
+                target.learn(run)
+            target.prefetch(path for path in paths if _is_text(path))
 
     def stored(self, identity: Identity, run: str, attempt: int) -> Files:
         """Return all files of an attempt with their offsets, sorted by path."""
@@ -161,14 +192,24 @@ class FileService:
             yield
 
     def unsealed(self, run: str, attempt: int) -> Sequence[str]:
-        """Return the paths of an attempt's files that are not sealed, sorted, at most 1,001."""
+        """
+        Return the paths of an attempt's files that are not sealed, sorted, at most 1,001.
+
+        Inside `completing` what is remembered of them is asked, not the store.
+        """
         if not self._spool.folder(run, attempt).exists():
             return []
-        found = (file.path for file in self._files(run, attempt) if not file.sealed)
+        # Whoever records the end holds its files as they are: what is remembered of them is so.
+        target = self._attempts.held(run, attempt)
+        rows = self._store.sealed(run, attempt) if target is None else target.all_rows()
+        found = (file.path for file in self._files(run, attempt, rows) if not file.sealed)
         return sorted(path for path, _ in zip(found, range(MAX_UNSEALED + 1), strict=False))
 
-    def _files(self, run: str, attempt: int) -> Iterator[StoredFile]:
-        rows = self._store.sealed(run, attempt)
+    def _files(
+        self, run: str, attempt: int, rows: Mapping[str, FileRow] | None = None
+    ) -> Iterator[StoredFile]:
+        if rows is None:
+            rows = self._store.sealed(run, attempt)
         for path, size in self._spool.files(run, attempt):
             yield _stored(path, size, rows.get(path))
 

@@ -186,6 +186,10 @@ class Spool:
         """Return a file of an attempt, whether it exists or not; raise `UnsafePath`."""
         return SpoolFile(path, self._name(run, attempt, path), self._pool)
 
+    def has(self, run: str, attempt: int) -> bool:
+        """Say whether anything of an attempt was ever stored."""
+        return os.path.isdir(f"{self._top}/{run}/attempts/{attempt}")  # noqa: PTH112
+
     def local(self, run: str, attempt: int, path: str) -> Path:
         """Return where a file of an attempt lies; raise `UnsafePath`."""
         return Path(self._name(run, attempt, path))
