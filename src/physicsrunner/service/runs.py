@@ -138,8 +138,9 @@ class RunService:
             raise InvalidRequest("there is no run in this batch")
         if len(wanted) > MAX_BATCH:
             raise TooLarge(f"{len(wanted)} runs in one call: at most {MAX_BATCH}")
-        present = self._present_of(identity, wanted)
-        fresh = [(place, one) for place, one in enumerate(wanted) if _id(one) not in present]
+        ids = [_id(one) for one in wanted]
+        present = self._present_of(identity, ids)
+        fresh = [(place, one) for place, one in enumerate(wanted) if ids[place] not in present]
         if study is not None and fresh:
             study, fresh = _joining(study, fresh)
         batch = self._maker.batch(identity)
@@ -156,7 +157,7 @@ class RunService:
             if not new:
                 self._access.require_creator(identity, run)
         places = iter(added)
-        return [present.get(_id(one)) or next(places)[0] for one in wanted]
+        return [present.get(key) or next(places)[0] for key in ids]
 
     def claim(
         self, identity: Identity, request: NewRun, agent: str
@@ -282,9 +283,9 @@ class RunService:
         return record
 
     def _present_of(
-        self, identity: Identity, wanted: Sequence[NewRun]
+        self, identity: Identity, ids: Sequence[str | None]
     ) -> dict[str | None, RunSummary]:
-        named = [asked.run_id(one.id) for one in wanted if one.id is not None]
+        named = [key for key in ids if key is not None]
         if len(set(named)) < len(named):
             raise InvalidRequest("two runs of this batch have the same id")
         found = self._store.summaries(named) if named else {}
