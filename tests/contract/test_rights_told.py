@@ -13,6 +13,7 @@ import pytest
 from physicsrunner.core.run import NewRun, NewStudy, RunRecord
 from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from physicsrunner.service.access import Identity
+from physicsrunner.wire.messages import Enrollment
 from tests.contract.service_house import House, open_house
 
 
@@ -137,3 +138,31 @@ def test_a_run_is_not_claimed_by_a_machine_without_a_good_name(street: Street, a
     """What no agent can be called cannot be stored on every database, and harms a log."""
     with pytest.raises(InvalidRequest, match="printable"):
         street.house.services.runs.claim(street.ada, NewRun(), agent)
+
+
+def test_an_agent_does_not_get_at_the_runs_of_a_machine_by_taking_its_name(street: Street) -> None:
+    """What somebody carries out on a machine is not let at by whoever enrolls under its name."""
+    services = street.house.services
+    run, _ = services.runs.claim(street.ada, NewRun(), "laptop")
+    ticket = services.access.issue_enroll_token(street.house.admin)
+    bearer = services.access.authenticate(ticket.token)
+    with pytest.raises(Conflict, match="make a token for that name"):
+        services.fleet.enroll(bearer, Enrollment("laptop", "n" * 16))
+    named = services.access.issue_enroll_token(street.house.admin, "laptop")
+    bearer = services.access.authenticate(named.token)
+    token = services.fleet.enroll(bearer, Enrollment("laptop", "n" * 16)).token
+    agent = services.access.authenticate(token)
+    with pytest.raises(NotFound):
+        services.runs.get(agent, run.id)
+    with pytest.raises(NotFound):
+        services.files.list(agent, run.id)
+
+
+def test_the_token_of_an_attempt_ends_with_who_carries_it_out(street: Street) -> None:
+    """A person who was disabled gets no fresh token for the run that they claimed."""
+    services = street.house.services
+    _, grant = services.runs.claim(street.ada, NewRun(), "laptop")
+    assert services.access.exchange(grant.token)
+    services.accounts.change_user(street.house.admin, "ada", disabled=True)
+    with pytest.raises(NotAllowed, match="disabled"):
+        services.access.exchange(grant.token)

@@ -49,6 +49,9 @@ LOOK_S: Final = 5.0  #: between two looks at the tokens
 MAX_ROOMS: Final = 1_000  #: of one connection
 _CREATORS: Final = 10_000  # runs of which the creator is remembered
 _STEP_S: Final = 0.005
+_RIGHTS: Final = frozenset(
+    {live.MEMBER_SET, live.MEMBER_REMOVED, live.USER_CHANGED, live.TOKEN_REVOKED}
+)
 
 _COMMANDS: Final = {
     live.CANCEL_REQUESTED: "cancel",
@@ -215,6 +218,8 @@ class Rooms:
     async def _deliver(self, events: Sequence[Event]) -> None:
         for kind, count in Counter(event.type for event in events).items():
             self._metrics.events.labels(kind).inc(count)
+        if any(event.type in _RIGHTS for event in events):
+            await self._look_at_once()
         await self._learn_creators(events)
         told: set[Member] = set()
         for event in events:
@@ -311,6 +316,14 @@ class Rooms:
                 await self.look()
             except Exception:
                 _LOG.exception("looking at the tokens of who listens failed; it is tried again")
+
+    async def _look_at_once(self) -> None:
+        """Look, because rights have changed: what comes from now on is for who may hear it now."""
+        self._access.accounts.forget()
+        try:
+            await self.look()
+        except Exception:
+            _LOG.exception("looking at the rights of who listens failed; it is tried again")
 
     async def look(self) -> None:
         """Send away whose token is no longer good; let go of rooms that may not be heard."""

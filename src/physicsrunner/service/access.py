@@ -169,9 +169,16 @@ class AccessService:
         claims = tokens.verify(self._key, token, now=self._now(), allow_expired_s=tokens.EXCHANGE_S)
         if claims.kind != "attempt" or claims.run is None or claims.attempt is None:
             raise NotAllowed("only an attempt's token can be exchanged; log in again")
-        if self._store.attempt(claims.run, claims.attempt) is None:
+        run = self._store.summary(claims.run)
+        if run is None or self._store.attempt(claims.run, claims.attempt) is None:
             raise NotFound(f"there is no attempt {claims.attempt} of run {claims.run}")
+        if run.claimed and self._is_disabled(run.created_by):
+            raise NotAllowed(f"user {run.created_by} is disabled")
         return self.attempt_token(claims.run, claims.attempt, claims.subject)
+
+    def _is_disabled(self, user: str) -> bool:
+        row = self._accounts.read(lambda book: book.user(user))
+        return row is not None and row.disabled
 
     def attempt_token(self, run: str, attempt: int, agent: str) -> str:
         """Return a token that can touch one attempt of one run, as *agent*."""
@@ -315,6 +322,8 @@ class AccessService:
         if identity.kind == "attempt":
             return identity.run == run.id
         if identity.kind == "agent":
+            if run.claimed:
+                return False  # its creator carries it out, whatever that machine is called
             held = run.agent == identity.subject
             return held or any(
                 item.agent == identity.subject for item in self._store.attempts(run.id)

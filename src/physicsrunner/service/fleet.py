@@ -154,8 +154,11 @@ class FleetService:
 
     def enroll(self, identity: Identity, wanted: Enrollment) -> Enrolled:
         """Have an agent join; the same nonce may ask again after a lost answer."""
-        token = self._access.use_enroll_token(identity, wanted.name, wanted.nonce)
         name, now = wanted.name.strip(), self._now()
+        known = self._store.agent(name) is not None
+        # Also of a machine on which people carried out runs of their own.
+        known = known or any(self._store.counts("agent", name).values())
+        token = self._access.use_enroll_token(identity, name, wanted.nonce, known=known)
         row = self._store.agent_seen(name, now=now, host=wanted.host, labels=[])
         if row.state == REMOVED:
             self._store.change_agent(name, {"state": ACTIVE, "reason": None, "start_failures": 0})

@@ -204,11 +204,15 @@ class TokenBook:
         self._accounts.change(lambda book: _keep(book, row), by=identity.actor)
         return Issued(row.id, row.name, self._text(row), row.expires_at)
 
-    def use_enroll_token(self, identity: Identity, name: str, nonce: str) -> str:
+    def use_enroll_token(
+        self, identity: Identity, name: str, nonce: str, *, known: bool = False
+    ) -> str:
         """
         Return the token of agent *name*, which joins with the one-time token of *identity*.
 
-        The same *nonce* gets the same token again. Older tokens of that agent are revoked.
+        The same *nonce* gets the same token again. Older tokens of that agent are revoked. *known*:
+        runs or an agent of that name are there: it would be let at them, so a token that was made
+        for no name in particular is not enough.
 
         Raises
         ------
@@ -235,10 +239,8 @@ class TokenBook:
                     raise NotAllowed("the one-time token has been used")
                 return given
             present = [row for row in book.tokens(agent, "agent") if _alive(row, now)]
-            if present and not ticket.subject:
-                raise Conflict(
-                    f"there is an agent {agent} already; make a token for that name, or remove it"
-                )
+            if (present or known) and not ticket.subject:
+                raise Conflict(f"there is an agent {agent} already; make a token for that name")
             for row in present:
                 _revoke(book, row, now)
             book.put_token(replace(ticket, nonce=nonce, subject=agent, last_used_at=now))
