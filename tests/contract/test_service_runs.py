@@ -233,6 +233,22 @@ def test_a_run_is_created_once(house: House) -> None:
         runs.get(house.admin, str(uuid.uuid4()))
 
 
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_what_was_asked_lies_beside_the_first_file(house: House, size: int) -> None:
+    """A lease alone makes no folder: of trivial runs nothing ever comes."""
+    asked = {"name": "\u2603", "long": "x" * size}
+    request = NewRun(model_id=house.model(), parameters=asked)
+    (run,) = house.services.runs.create_many(house.admin, [request])
+    (grant,) = house.lease("x")
+    folder = house.services.data / "simulations" / run.id
+    assert not folder.exists()
+
+    house.put(house.bearer(grant), grant, {"logs/main.log": b"line"})
+
+    assert json.loads((folder / "inputs/parameters.json").read_text()) == asked
+    assert json.loads((folder / "inputs/configuration.json").read_text()) == {}
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from physicsrunner.core.permissions import Scope
 from physicsrunner.core.run import RunRecord
@@ -29,6 +30,8 @@ from physicsrunner.wire.live import Event
 
 _LOG = logging.getLogger(__name__)
 _FIELDS: Final = ("parameters", "configuration")
+_REMEMBERED: Final = 1_000  # runs that were granted and of which no file has come
+_LONGEST: Final = 16 * 1024  # characters of what is remembered of one
 
 
 class Inputs:
@@ -48,6 +51,8 @@ class Inputs:
         self._blobs = blobs
         self._spool = spool
         self._now = now
+        self._lock = threading.Lock()
+        self._granted: dict[str, str] = {}  # run -> what was asked, as JSON
 
     def keep(self, identity: Identity, sha256: str, path: Path) -> int:
         """
@@ -106,9 +111,24 @@ class Inputs:
         records = self._store.records(runs).values()
         return any(item["sha256"] == key for record in records for item in record.inputs)
 
+    def remember(self, run: RunRecord) -> None:
+        """Have at hand what was asked of *run*, whose first file will come soon, or never."""
+        text = json.dumps([getattr(run, name) for name in _FIELDS])
+        if len(text) > _LONGEST:
+            return
+        with self._lock:
+            self._granted[run.id] = text
+            if len(self._granted) > _REMEMBERED:
+                del self._granted[next(iter(self._granted))]
+
     def ensure_beside(self, run: str) -> None:
         """Write what was asked of the run of that id beside what comes of it."""
-        if (self._spool.run_folder(run) / "inputs").exists():
+        with self._lock:
+            text = self._granted.pop(run, None)
+        if self._lies_beside(run):
+            return
+        if text is not None:
+            self._write(run, json.loads(text))
             return
         record = self._store.record(run)
         if record is not None:
@@ -116,13 +136,21 @@ class Inputs:
 
     def write_beside(self, run: RunRecord) -> None:
         """Write what was asked beside what will come of it, if it does not lie there yet."""
-        folder = self._spool.run_folder(run.id) / "inputs"
+        if not self._lies_beside(run.id):
+            self._write(run.id, [getattr(run, name) for name in _FIELDS])
+
+    def _lies_beside(self, run: str) -> bool:
         try:
-            if folder.exists():
-                return
+            return (self._spool.run_folder(run) / "inputs").exists()
+        except OSError:
+            return False  # writing will say why
+
+    def _write(self, run: str, values: Sequence[Any]) -> None:
+        folder = self._spool.run_folder(run) / "inputs"
+        try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in _FIELDS:
-                text = json.dumps(getattr(run, name), indent=2, ensure_ascii=False)
+            for name, value in zip(_FIELDS, values, strict=True):
+                text = json.dumps(value, indent=2, ensure_ascii=False)
                 (folder / f"{name}.json").write_text(
                     # Lone surrogates of a JSON text stay what they were: escapes.
                     text + "\n",
@@ -130,4 +158,4 @@ class Inputs:
                     errors="backslashreplace",
                 )
         except OSError as error:
-            _LOG.warning("run %s: its inputs were not written beside it: %s", run.id, error)
+            _LOG.warning("run %s: its inputs were not written beside it: %s", run, error)

@@ -70,7 +70,7 @@ def open_queue(
     cap = options.max_concurrent_runs
     book, presence, breaker = ProgressBook(), Presence(store), Breaker(store, now)
     inputs = Inputs(store, access, blobs, spool, now=now)
-    grants = Grants(store, access, safe, terms, on_grant=inputs.write_beside)
+    grants = Grants(store, access, safe, terms, on_grant=inputs.remember)
     reporting = Reporting(
         store, access, feed, book, seals=seals, now=now, terms=terms, started=breaker.note
     )
