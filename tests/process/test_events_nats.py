@@ -218,6 +218,29 @@ def test_a_message_comes_again_when_its_handler_raised(
     assert sorted(item["n"] for item in found) == [1, 2, 3]
 
 
+def test_what_comes_after_a_close_is_given_to_the_next(nats_server: NatsServer) -> None:
+    """A listener that is closed while it waits takes no message with it."""
+
+    class Patient(Heard):
+        ack_wait = 3600.0  # so late a message would come again
+
+    async def work(client: Client) -> list[Any]:
+        heard = Patient(client, "durable")
+        await heard.listen()
+        streams = client.jetstream()
+        while not (await streams.consumer_info(live.STREAM, heard.durable)).num_waiting:
+            await asyncio.sleep(0.02)
+        await heard.close()
+        again = Patient(client, "durable")
+        await again.listen()
+        await SimulationStartedPublisher(client).publish({"n": 1})
+        await until(lambda: bool(again.data))
+        await again.close()
+        return again.data
+
+    assert run(work, nats_server) == [{"n": 1}]
+
+
 def test_listener_and_publisher_as_the_published_package_shows(nats_server: NatsServer) -> None:
     """The lines of the package's page: publish a dictionary, hear it under its own kind alone."""
 

@@ -210,6 +210,14 @@ class Listener(ABC):
         return await streams.pull_subscribe_bind(durable=self.durable, stream=live.STREAM)
 
     async def _run(self, subscription: Any) -> None:
+        try:
+            await self._hear(subscription)
+        finally:
+            # We have asked for messages: NATS is not to give the next ones to nobody.
+            with contextlib.suppress(Exception):
+                await subscription.unsubscribe()
+
+    async def _hear(self, subscription: Any) -> None:
         said = False
         while not self.client.is_closed:
             try:
