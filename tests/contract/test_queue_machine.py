@@ -44,7 +44,7 @@ DELAY_S: Final = 45.0
 NAMES: Final = ("x", "y", "z")
 #: Where something changes: a lease, the grace time, a retry, the limit of a wait.
 JUMPS: Final = (1.0, 14.0, 45.0, 46.0, 59.0, 60.0, 61.0, 240.0, 299.0, 300.0, 301.0, 361.0)
-EXAMPLES: Final = {"memory": 40, "sqlite": 8, "postgresql": 4}
+EXAMPLES: Final = {"memory": 25, "sqlite": 6, "postgresql": 4}
 _ENDS: Final = {live.COMPLETED, live.FAILED, live.CANCELLED, live.TIMED_OUT}
 _FLAGS: Final = {
     "held": {True: live.HELD, False: live.RELEASED},
@@ -264,8 +264,8 @@ class QueueMachine(RuleBasedStateMachine):
         agent = data.draw(st.sampled_from(agents))
         known = sorted(agent.knows)
         present = [lease for lease in known if self._is_held(*lease)]
-        run, attempt = data.draw(st.sampled_from(present or known))
-        if present:
+        run, attempt = data.draw(st.sampled_from([*present, *known]))
+        if (run, attempt) in present:
             said = data.draw(st.sampled_from(LIKELY[self.model.runs[run].state]))
         for _ in range(1 + twice):
             self._say(agent, run, attempt, said)
@@ -298,6 +298,27 @@ class QueueMachine(RuleBasedStateMachine):
                 if self._is_held(run, attempt) and self.model.runs[run].state == "preparing":
                     self._say(agent, run, attempt, "failed")
 
+    @rule(
+        name=st.sampled_from(NAMES),
+        times=st.sampled_from([1, 2, 3]),
+        said=st.sampled_from(["exit_code", "exit_code", "signal", "lost", "timeout"]),
+        stop=st.sampled_from([False, False, True]),
+    )
+    def fails(self, name: str, times: int, said: str, stop: bool) -> None:
+        """Carry a run out that fails, perhaps asked to stop, as often as it is tried again."""
+        agent = self.model.agents[name]
+        for _ in range(times):
+            self._acquire(name, 9.0, 1, heard=True)
+            for run, attempt in sorted(agent.knows):
+                if not self._is_held(run, attempt) or self.model.runs[run].state != "preparing":
+                    continue
+                self._say(agent, run, attempt, "running")
+                if stop:
+                    self.model.cancel(self.model.runs[run], force=False)
+                    self.house.services.runs.cancel(self.house.admin, run)
+                self._say(agent, run, attempt, said)
+            self._wait(DELAY_S + 1.0)
+
     @rule(name=st.sampled_from(NAMES), on=st.sampled_from([True, False, False]))
     def drain(self, name: str, on: bool) -> None:
         """Drain an agent, or let it work again."""
@@ -325,6 +346,9 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from(JUMPS))
     def wait(self, seconds: float) -> None:
         """Let time go by; the clock looks at least twice a minute, and at the end."""
+        self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
         while seconds > 0:
             step = min(30.0, seconds)
             seconds -= step
@@ -369,8 +393,8 @@ class QueueMachine(RuleBasedStateMachine):
             return
         if run.status is not before.status:
             assert mine[-1].data["status"] == run.status
-        if run.attempt > before.attempt:
-            assert [event.type for event in mine].count(live.PREPARING) == 1
+        begun = [event.type for event in mine].count(live.PREPARING)
+        assert begun == run.attempt - before.attempt
         for name, kinds in _FLAGS.items():
             value = getattr(run, name)
             moved = run.status is not before.status
@@ -378,20 +402,20 @@ class QueueMachine(RuleBasedStateMachine):
                 assert kinds[value] in [event.type for event in mine]
 
     def teardown(self) -> None:
-        """End and delete all runs, so that the next example begins with an empty queue."""
+        """End all runs and let all agents work, so that the next example begins with nothing."""
         if not hasattr(self, "model"):
             return
         services, admin = self.house.services, self.house.admin
         for run in self.model.runs.values():
+            if run.state in model.ENDED:
+                continue
             services.runs.cancel(admin, run.id)
             if run.state in model.HELD:
                 services.leases.report(admin, [Report(run.id, run.attempt, RunState.CANCELLED)])
-            services.runs.pin(admin, run.id, False)
-            services.runs.delete(admin, run.id)
-        for name in NAMES:
-            services.fleet.heartbeat(self.house.agents[name], name, Heartbeat())
-            services.fleet.drain(admin, name)
-            services.fleet.resume(admin, name)
+        for name, agent in self.model.agents.items():
+            if agent.failures or agent.state != "active":
+                services.fleet.drain(admin, name)
+                services.fleet.resume(admin, name)
 
     def _is_held(self, key: str, attempt: int) -> bool:
         run = self.model.runs.get(key)
