@@ -97,7 +97,8 @@ class Sync:
         self._now = now
         self._wait = wait
         self._log = log or logging.getLogger(__name__)
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # for the threads here
         self._queues = Queues()
         self._books: dict[tuple[str, int], Book] = {}
         self._looker = Looker(self._queues, self._changed, now)
@@ -122,6 +123,7 @@ class Sync:
     def add(self, followed: Followed) -> None:
         """Follow one attempt from now on; what is on the disk already goes first."""
         book = Book(followed.run, followed.attempt, Disk(followed.folder), unsent=followed.fresh)
+        book.news = threading.Condition(self._lock)
         if followed.fresh:
             # Most of what ends soon then goes whole, in one frame.
             few = len(self._books) < _FEW
@@ -141,6 +143,7 @@ class Sync:
                 book.forgotten = True
                 self._looker.remove(book)
                 self._queues.drop(book)
+                book.tell()
             self._changed.notify_all()
 
     def ask_again(self, run: str, attempt: int) -> None:
@@ -175,6 +178,8 @@ class Sync:
         self._closing.set()
         with self._changed:
             self._changed.notify_all()
+            for book in self._books.values():
+                book.tell()
         for thread in self._threads:
             thread.join()
         self._threads.clear()
@@ -246,7 +251,7 @@ class Sync:
                     return False
                 left = 1.0 if book.deadline is None else min(1.0, book.deadline - now)
                 if self._threads:
-                    self._changed.wait(left)
+                    (book.news or self._changed).wait(left)
                     continue
             if self._wait is not None:
                 self._wait(min(left, 0.05))

@@ -9,6 +9,7 @@ under its name), or given up (with its `problem`).
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -93,6 +94,12 @@ class Book:
     refusals: int = 0  #: final answers in a row
     bytes_sent: int = 0
     forgotten: bool = False
+    news: threading.Condition | None = None  #: of the owner's lock: who waits for this attempt
+
+    def tell(self) -> None:
+        """Wake whoever waits for this attempt alone: hundreds may wait, each for its own."""
+        if self.news is not None:
+            self.news.notify_all()
 
     @property
     def key(self) -> tuple[str, int]:

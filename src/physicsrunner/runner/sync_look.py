@@ -140,6 +140,7 @@ class Looker:
             now = self._now()
             if not below:
                 self._scanned[book.disk.root] = (now, max(0.0, now - start))
+            book.tell()
             self._changed.notify_all()
         return new
 
@@ -166,6 +167,7 @@ class Looker:
                 for name in [name for name in book.entries if name.startswith(below)]:
                     self._take(book, None, name)
             self._take(book, seen, relative)
+            book.tell()
             self._changed.notify_all()
 
     def _begin_to_finish(self, book: Book) -> None:

@@ -71,6 +71,7 @@ class Queues:
             entry.later = False
             book.waiting -= 1
             self.route(book, entry)
+            book.tell()
         return self._later[0][0] if self._later else None
 
     def take(self, names: Iterable[str], *, most: int, budget: int) -> list[Item]:

@@ -153,6 +153,7 @@ class Sender:
                 return
             for entry in book.load(stored):
                 self._queues.route(book, entry)
+            book.tell()
             self._changed.notify_all()
 
     # -- what is gone or renamed -----------------------------------------------------------------
@@ -189,6 +190,7 @@ class Sender:
             for entry in moves.entries:
                 if book.entries.get(entry.relative) is entry:
                     self._queues.route(book, entry)
+            book.tell()
             self._changed.notify_all()
 
     # -- bytes -----------------------------------------------------------------------------------
@@ -236,6 +238,8 @@ class Sender:
                 mine = results[at : at + len(part.ops)]
                 at += len(part.ops)
                 self._settle(part, mine, took)
+            for book in {id(part.book): part.book for part in parts}.values():
+                book.tell()
             self._changed.notify_all()
 
     def _settle(self, part: Prepared, results: Sequence[SyncResult], took: float) -> None:
@@ -311,6 +315,7 @@ class Sender:
                     self._queues.postpone(book, entry, self._now() + RACY_S)
                 elif not entry.in_flight:
                     self._queues.route(book, entry)
+                book.tell()
                 self._changed.notify_all()
 
         return job
@@ -361,6 +366,8 @@ class Sender:
                 book.not_before = until
         else:
             self._not_before = until
+        for book in books:
+            book.tell()
         self._changed.notify_all()
 
     def _measured(self, count: int, took: float) -> None:
