@@ -33,3 +33,15 @@ def test_the_tables_are_saved_before_they_change(tmp_path: Path) -> None:
         assert revision(copy) == "0001"
         assert copy.stat().st_mode & 0o077 == 0
     assert not list(file.parent.glob(".*.part*"))
+
+
+def test_a_database_named_by_url_is_saved_too(tmp_path: Path) -> None:
+    """Where the file lies does not matter: its old tables are kept beside it."""
+    file = tmp_path / "elsewhere.db"
+    url = f"sqlite:///{file}"
+    open_house(tmp_path, url=url).services.close()
+    with closing(Database(url)) as database:
+        downgrade(database, "0001")
+    open_house(tmp_path, url=url).services.close()
+    (copy,) = tmp_path.glob("elsewhere.db.0*")
+    assert (revision(file), revision(copy)) == (HEAD, "0001")

@@ -56,9 +56,9 @@ def test_a_full_disk_is_storage_full_and_loses_nothing(tmp_path: Path) -> None:
     store.listen(heard.extend)
     try:
         kept, _ = store.add_run(make(), [fact("kept")])
-        with store._db.engine.connect() as connection:
+        with store._db.write() as connection:
             pages = connection.execute(text("PRAGMA page_count")).scalar()
-            # The pool hands out this connection again: from now on its file cannot grow.
+            # One connection writes: from now on its file cannot grow.
             connection.execute(text(f"PRAGMA max_page_count = {pages}"))
         big = make(str(uuid.uuid4()), parameters={"x": "y" * 1_000_000})
 

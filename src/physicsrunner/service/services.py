@@ -44,6 +44,7 @@ from physicsrunner.service.secrets import Safe, load_secret, write_private
 from physicsrunner.service.studies import StudyService
 from physicsrunner.store.base import Store
 from physicsrunner.store.blobs import FolderBlobs
+from physicsrunner.store.database import sqlite_file
 from physicsrunner.store.memory import MemoryStore
 from physicsrunner.store.spool import Spool
 from physicsrunner.store.sql import SqlStore
@@ -94,10 +95,10 @@ def open_store(data: Path, url: str | None) -> Store:
     """Return the store of *url*; None: SQLite in the data folder; ``memory:`` keeps nothing."""
     if url == "memory:":
         return MemoryStore()
-    if url is None:
-        saved = save_before_upgrade(data / DATABASE)
-        if saved is not None:
-            _LOG.info("the tables are brought up to date; the database as it was: %s", saved)
+    file = sqlite_file(url) if url else data / DATABASE
+    saved = None if file is None else save_before_upgrade(file)
+    if saved is not None:
+        _LOG.info("the tables are brought up to date; the database as it was: %s", saved)
     return SqlStore(url or f"sqlite:///{data / DATABASE}")
 
 

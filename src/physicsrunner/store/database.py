@@ -24,6 +24,7 @@ import select as polling
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -42,11 +43,8 @@ from physicsrunner.errors import (
 BUSY_MS: Final = 10_000
 CONNECT_S: Final = 10
 WRITERS: Final = 7_231_909_001  #: the advisory lock of whoever writes, on PostgreSQL
-# psycopg says BEGIN by itself.
-_BEGIN: Final = {
-    "sqlite": "BEGIN IMMEDIATE",
-    "postgresql": f"SELECT pg_advisory_xact_lock({WRITERS})",
-}
+_LOCK: Final = f"SELECT pg_advisory_xact_lock({WRITERS})"
+_BEGIN: Final = {"sqlite": "BEGIN IMMEDIATE", "postgresql": f"BEGIN; {_LOCK}"}
 _FULL: Final = ("disk is full", "no space left", "disk quota", "could not extend")
 # ENOSPC reaches SQLite's log and index files as an I/O error.
 _DOWN: Final = ("locked", "busy", "disk i/o error", "unable to open", "readonly database")
@@ -82,7 +80,7 @@ class Database:
             try:
                 driver.execute(_BEGIN[self.dialect])
                 yield connection
-                driver.commit()
+                driver.execute("COMMIT")
             except BaseException:
                 self._undo(connection, driver)
                 raise
@@ -90,14 +88,18 @@ class Database:
     def _pinned(self) -> Connection:
         """Return the one connection that writes; the pool would cost more than the statements."""
         kept = self._writes
+        driver: Any
         if kept is not None and self.dialect == "postgresql":
-            driver: Any = kept.connection.driver_connection
+            driver = kept.connection.driver_connection
             if driver.closed or _has_spoken(driver):
                 self._drop()
                 kept = None
         if kept is None:
             connection = self.engine.connect()
             kept = self._writes = connection.execution_options(physicsrunner_begun=True)
+            if self.dialect == "postgresql":
+                driver = kept.connection.driver_connection
+                driver.autocommit = True  # BEGIN and COMMIT are ours, and need no trip of their own
         return kept
 
     def _undo(self, connection: Connection, driver: Any) -> None:
@@ -145,7 +147,7 @@ class Database:
         writing = connection.execution_options(physicsrunner_write=True)
         with writing.begin():
             if self.dialect == "postgresql":
-                writing.exec_driver_sql(_BEGIN["postgresql"])
+                writing.exec_driver_sql(_LOCK)
             yield writing
 
     def close(self) -> None:
@@ -205,6 +207,15 @@ def _url(text: str) -> URL:
             "use sqlite:///FILE or postgresql://USER@HOST/NAME"
         )
     return url
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of a SQLite database; None: *url* is of another kind, or lives in memory."""
+    parsed = _url(url)
+    name = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    if not name or name == ":memory:" or name.startswith("file:"):
+        return None
+    return Path(name)
 
 
 def _engine(url: URL) -> Engine:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import json.encoder
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy import JSON, Column, Connection, Executable, Table
 
-_COPIED: Final = 50  # from so many rows on PostgreSQL is given them by COPY
+COPIED: Final = 50  #: from so many rows on PostgreSQL is given them by COPY, not in a pipeline
 _EMPTY: Final[Mapping[type, str]] = {dict: "{}", list: "[]"}
 _load: Final = json.JSONDecoder().decode
 
@@ -109,7 +110,7 @@ class Insert:
         """Add *rows*, whose documents (JSON) are still values."""
         made = list(map(self._encoded, rows)) if self._places else list(rows)
         dialect = connection.dialect.name
-        if dialect == "postgresql" and len(made) >= _COPIED and self._copy is not None:
+        if dialect == "postgresql" and len(made) >= COPIED and self._copy is not None:
             with raw(connection).cursor() as cursor, cursor.copy(self._copy) as copy:
                 for row in made:
                     copy.write_row(row)
@@ -134,6 +135,18 @@ def _all_of(connection: Connection, sql: str, rows: Sequence[Any]) -> None:
         cursor.executemany(sql, rows)
     finally:
         cursor.close()
+
+
+def together(connection: Connection) -> AbstractContextManager[Any]:
+    """
+    Return a block whose statements are sent without waiting for each other's answers.
+
+    An error is raised where an answer is fetched, or at the end. On SQLite nothing has to travel.
+    """
+    if connection.dialect.name == "sqlite":
+        return nullcontext()
+    pipeline: AbstractContextManager[Any] = raw(connection).pipeline()
+    return pipeline
 
 
 def raw(connection: Connection) -> Any:

@@ -25,11 +25,11 @@ from typing import Any, Final, Generic, TypeVar
 from sqlalchemy import Connection
 
 from physicsrunner.store.database import Database
-from physicsrunner.store.hot import raw
+from physicsrunner.store.hot import COPIED, raw, together
 from physicsrunner.store.rows import Actor
 from physicsrunner.store.sql_counts import Moves, write_moves
 from physicsrunner.store.sql_rows import write_changed
-from physicsrunner.store.sql_transaction import Transaction
+from physicsrunner.store.sql_transaction import EventIds, Transaction
 from physicsrunner.wire.live import Event
 
 T = TypeVar("T")
@@ -39,9 +39,10 @@ MOST: Final = 64  # works in one transaction: nobody waits long for the others' 
 class _Job(Generic[T]):
     """One caller's work, and how it ended."""
 
-    def __init__(self, work: Callable[[Transaction], T], by: Actor | None) -> None:
+    def __init__(self, work: Callable[[Transaction], T], by: Actor | None, reads: bool) -> None:
         self.work = work
         self.by = by
+        self.reads = reads
         self.answers: list[T] = []  # one, when it is done
         self.error: BaseException | None = None
         self.leads = False
@@ -59,9 +60,15 @@ class Lane:
         self._waiting: deque[_Job[Any]] = deque()
         self._leader: int | None = None  # a thread
 
-    def do(self, work: Callable[[Transaction], T], by: Actor | None = None) -> T:
-        """Carry out *work*, asked for by *by*, in a transaction; return its answer."""
-        job = _Job(work, by)
+    def do(
+        self, work: Callable[[Transaction], T], by: Actor | None = None, *, reads: bool = False
+    ) -> T:
+        """
+        Carry out *work*, asked for by *by*, in a transaction; return its answer.
+
+        *reads*: it writes nothing but what it leaves to `write_changed`.
+        """
+        job = _Job(work, by, reads)
         with self._lock:
             if self._leader == threading.get_ident():
                 raise RuntimeError("who writes, or hears of what was written, must not write")
@@ -98,16 +105,19 @@ class Lane:
         try:
             with self._db.write() as connection:
                 moves: Moves = Counter()
+                ids = EventIds(connection)
                 for job in group:
-                    transaction = Transaction(connection, job.by, moves)
+                    transaction = Transaction(connection, ids, job.by, moves)
                     if len(group) == 1:
-                        _answer(job, transaction)
+                        _answer(job, transaction, apart=False)
                     elif not self._apart(connection, job, transaction):
                         continue
                     for key, more in transaction.moves.items():
                         moves[key] += more
                     told += transaction.told
-                write_moves(connection, moves)
+                with together(connection):
+                    write_moves(connection, moves)
+                    ids.keep()
         except BaseException as error:
             for job in group:
                 # Not one object in several threads: each adds its own trace to it.
@@ -120,23 +130,40 @@ class Lane:
     def _apart(self, connection: Connection, job: _Job[Any], transaction: Transaction) -> bool:
         """Carry out one of several works so that it can be undone alone; say whether it stands."""
         driver = raw(connection)
-        driver.execute("SAVEPOINT work")
         try:
             with self._db.translated():
-                _answer(job, transaction)
+                _answer(job, transaction, apart=True)
         except BaseException as error:
             try:
-                driver.execute("ROLLBACK TO SAVEPOINT work")
+                if job.answers or not job.reads:
+                    driver.execute("ROLLBACK TO SAVEPOINT work")
+                    job.answers.clear()
+                else:
+                    driver.execute("SAVEPOINT work")  # nothing was written; is it still good?
+                    driver.execute("RELEASE SAVEPOINT work")
             except self._db.driver_error:
                 raise error from None  # the database gave up the whole transaction
             job.error = error
             return False
-        driver.execute("RELEASE SAVEPOINT work")
         return True
 
 
-def _answer(job: _Job[Any], transaction: Transaction) -> None:
-    """Carry out one work with all that it has to write."""
-    answer = job.work(transaction)
-    write_changed(transaction)
-    job.answers.append(answer)
+def _answer(job: _Job[Any], transaction: Transaction, *, apart: bool) -> None:
+    """Carry out one work with all that it has to write; *apart*: so that it can be undone alone."""
+    driver = raw(transaction.connection)
+    if apart and not job.reads:
+        driver.execute("SAVEPOINT work")
+    job.answers.append(job.work(transaction))
+    events = transaction.changed.events
+    if events:
+        transaction.ids.ask()  # now: in the block below nothing is waited for
+    with together(transaction.connection):
+        if apart and job.reads:
+            driver.execute("SAVEPOINT work")
+        write_changed(transaction)
+        if len(events) < COPIED:
+            transaction.write_events(events)
+    if len(events) >= COPIED:
+        transaction.write_events(events)
+    if apart:
+        driver.execute("RELEASE SAVEPOINT work")

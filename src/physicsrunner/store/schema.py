@@ -26,8 +26,9 @@ from sqlalchemy import (
     UniqueConstraint,
     desc,
     false,
-    text,
 )
+
+from physicsrunner.store.partial import IS_BUSY, IS_HELD, IS_WAITING, only
 
 METADATA: Final = MetaData(
     naming_convention={
@@ -102,21 +103,12 @@ runs: Final = Table(
 )
 
 
-#: Conditions of indexes: a query must say them in the same words to be given the index.
-IS_WAITING: Final = "status IN ('queued', 'retrying')"
-IS_HELD: Final = "status IN ('paused', 'preparing', 'running')"
-
-
 def _index(name: str, *columns: str, where: str | None = None) -> None:
     """Index runs by *columns* (a leading ``-``: descending), all of them or those *where*."""
-    ordered = [
-        desc(runs.c[column[1:]]) if column.startswith("-") else runs.c[column] for column in columns
-    ]
-    condition = None if where is None else text(where)
-    Index(f"ix_runs_{name}", *ordered, sqlite_where=condition, postgresql_where=condition)
+    by = [desc(runs.c[name[1:]]) if name.startswith("-") else runs.c[name] for name in columns]
+    Index(f"ix_runs_{name}", *by, **({} if where is None else only(where)))
 
 
-# The queue, and the clock loop.
 # Those that have ended are in none of these indexes: an end takes a row out and writes no new one.
 _index("queue", "status", "-priority", "number", where=IS_WAITING)
 _index("deadline", "deadline", where="deadline IS NOT NULL")
@@ -217,13 +209,7 @@ events: Final = Table(
     Column("origin", String(64)),  # from which address
     Index(None, "run_id", "id"),
     Index(None, "project_id", "id"),
-    Index(
-        None,
-        "actor",
-        "id",
-        sqlite_where=text("actor IS NOT NULL"),
-        postgresql_where=text("actor IS NOT NULL"),
-    ),
+    Index(None, "actor", "id", **only("actor IS NOT NULL")),
     sqlite_autoincrement=True,  # an id is never given twice
 )
 
@@ -304,6 +290,8 @@ run_counts: Final = Table(
     Column("key", String(255), primary_key=True),  # "" of kind all
     Column("status", String(16), primary_key=True),
     Column("runs", BigInteger, nullable=False),
+    # Of thousands of projects and studies few hold runs at a time.
+    Index("ix_run_counts_busy", "kind", "key", "runs", **only(IS_BUSY)),
     sqlite_with_rowid=False,
 )
 

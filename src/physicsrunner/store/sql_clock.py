@@ -9,12 +9,13 @@ from sqlalchemy import ColumnElement, Select, func, select, text
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import LEASABLE, TERMINAL, RunState
 from physicsrunner.store import schema
+from physicsrunner.store.partial import IS_HELD
 from physicsrunner.store.sql_counts import read_counts
 from physicsrunner.store.sql_events import SqlEvents
 from physicsrunner.store.sql_rows import summary_of
 
 _RUNS: Final = schema.runs.c
-_IS_HELD: Final = cast("ColumnElement[bool]", text(schema.IS_HELD))
+_IS_HELD: Final = cast("ColumnElement[bool]", text(IS_HELD))
 _LEASABLE: Final = sorted(state.value for state in LEASABLE)
 _TERMINAL: Final = sorted(state.value for state in TERMINAL)
 

@@ -7,9 +7,9 @@ Every other part of `SqlStore` stands on this one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
 
 from physicsrunner.store import schema
 from physicsrunner.store.base import Listener
@@ -17,13 +17,14 @@ from physicsrunner.store.database import Database
 from physicsrunner.store.lane import Lane
 from physicsrunner.store.outbox import Received
 from physicsrunner.store.rows import Actor
-from physicsrunner.store.sql_transaction import Transaction, write_events
+from physicsrunner.store.sql_transaction import Transaction
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
-__all__ = ["SqlEvents", "Transaction", "event_of", "waits_not", "write_events"]
+__all__ = ["SqlEvents", "Transaction", "event_of", "waits_not"]
 
 T = TypeVar("T")
+LOOKED_AT: Final = 50_000  #: events, in one call that prunes
 
 
 class SqlEvents:
@@ -33,10 +34,17 @@ class SqlEvents:
         self._db = database
         self._listeners: list[Listener] = []
         self._lane = Lane(database, self._tell)
+        self._looked_upto: dict[bool, int] = {}  # ids of events, by what is pruned
 
-    def _write(self, work: Callable[[Transaction], T], by: Actor | None = None) -> T:
-        """Do *work* in a transaction; once it is stored, tell the events that it wrote."""
-        return self._lane.do(work, by)
+    def _write(
+        self, work: Callable[[Transaction], T], by: Actor | None = None, *, reads: bool = False
+    ) -> T:
+        """
+        Do *work* in a transaction; once it is stored, tell the events that it wrote.
+
+        *reads*: it writes nothing itself but by `sql_rows.apply`.
+        """
+        return self._lane.do(work, by, reads=reads)
 
     def _tell(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:
@@ -72,7 +80,11 @@ class SqlEvents:
         audit: bool = True,
         received: Received | None = None,
     ) -> int:
-        """Delete events of before *before* that belong to no run there is; return how many."""
+        """
+        Delete events of before *before* that belong to no run there is; return how many.
+
+        One call looks at `LOOKED_AT` events, the next one at those behind them, and so on.
+        """
         table = schema.events.c
         of_a_run = exists(select(schema.runs.c.id).where(schema.runs.c.id == table.run_id))
         deleted = table.type == live.DELETED
@@ -81,8 +93,11 @@ class SqlEvents:
             if audit
             else and_(table.run_id.is_not(None), ~deleted, ~of_a_run)
         )
+        first = self._looked_upto.get(audit, 0)
+        upto = first + LOOKED_AT
         old = (
             select(table.id)
+            .where(table.id > first, table.id <= upto)
             .where(table.time < before, of_kind, *waits_not(received))
             .order_by(table.id)
             .limit(limit)
@@ -90,6 +105,11 @@ class SqlEvents:
         # Looked for outside the transaction: nobody who writes waits for the search.
         with self._db.read() as connection:
             ids = list(connection.execute(old).scalars())
+            last = int(connection.execute(select(func.max(table.id))).scalar() or 0)
+        if len(ids) == limit:
+            self._looked_upto[audit] = ids[-1]
+        else:  # from the start again: a run that has gone meanwhile left its events behind
+            self._looked_upto[audit] = upto if upto < last else 0
 
         def work(transaction: Transaction) -> int:
             for start in range(0, len(ids), 500):

@@ -87,9 +87,9 @@ class _Listing:
         elif not asked:
             numbers = self._every()
         else:
-            numbers, seen = self._looked_at(way)
-            if total is None:
-                return numbers, seen, way.runs <= WINDOW
+            numbers, seen, complete = self._looked_at(way)
+            known = complete and (total is not None or way.runs <= WINDOW)
+            return numbers, seen if total is None else total, known
         return numbers, way.runs if total is None else total, True
 
     def _every(self) -> Sequence[int]:
@@ -122,22 +122,29 @@ class _Listing:
         page = page.limit(self._wanted.limit).offset(self._wanted.offset)
         return list(self._connection.execute(page).scalars())
 
-    def _looked_at(self, way: Way) -> tuple[Sequence[int], int]:
-        """Return a page of runs that were looked at one by one, and how many matched."""
+    def _looked_at(self, way: Way) -> tuple[Sequence[int], int, bool]:
+        """
+        Return a page of runs that were looked at one by one, and how many of them matched.
+
+        And whether it is surely the page that was asked for: nothing that belongs on it was left
+        out because it was not looked at.
+        """
         asked = parts(self._wanted)
         if way.runs > WINDOW and self._is_likely(way):
             found = self._matching(self._first(), asked)
             if len(found) >= self._depth:
-                return self._cut(found), len(found)
+                return self._cut(found), len(found), True
         newest_first = self._down or self._key != "created_at"
         order = [_turned(column, newest_first) for column in (_RUNS.created_at, _RUNS.number)]
-        each = max(WINDOW // len(way.branches), self._depth)
+        each = WINDOW if way.runs <= WINDOW else max(WINDOW // len(way.branches), self._depth)
         found = []
         for branch in way.branches:
             some = select(schema.runs).order_by(*order).limit(each)
             some = some if branch is None else some.where(branch)
             found += self._matching(some, asked - way.covers)
-        return self._cut(found), len(found)
+        in_order = self._key == "created_at" and len(way.branches) == 1
+        complete = way.runs <= WINDOW or (in_order and len(found) >= self._depth)
+        return self._cut(found), len(found), complete
 
     def _is_likely(self, way: Way) -> bool:
         """Say whether a page is among the first runs of all, if what matches lies anywhere."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, cast
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
     bindparam,
     func,
     literal,
@@ -18,7 +18,6 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    union_all,
 )
 
 from physicsrunner.core.resources import has_labels
@@ -27,7 +26,8 @@ from physicsrunner.core.schedule import is_behind
 from physicsrunner.core.state import HELD, LEASABLE
 from physicsrunner.store import schema
 from physicsrunner.store.base import Decide
-from physicsrunner.store.hot import Hot
+from physicsrunner.store.hot import Hot, together
+from physicsrunner.store.partial import IS_BUSY, IS_WAITING
 from physicsrunner.store.rows import Actor, Offer
 from physicsrunner.store.sql_counts import Moves, read_counts
 from physicsrunner.store.sql_events import SqlEvents, Transaction
@@ -37,7 +37,7 @@ _RUNS: Final = schema.runs.c
 _COUNTS: Final = schema.run_counts.c
 _PAGE: Final = 200  # candidates read in one go, after the first ones: most often those fit
 _MOST: Final = 5_000  # candidates looked at in one call, when few of them fit
-_IS_WAITING: Final = cast("ColumnElement[bool]", text(schema.IS_WAITING))
+_IS_WAITING: Final = cast("ColumnElement[bool]", text(IS_WAITING))
 _PRIORITY: Final = COLUMNS.index("priority")
 _NUMBER: Final = COLUMNS.index("number")
 _HELD: Final = sorted(state.value for state in HELD)
@@ -60,25 +60,27 @@ class SqlQueue(SqlEvents):
             if limit <= 0:
                 return taken
             room, caps = offer.room, _Caps(transaction)
-            for run in islice(_waiting(connection, offer, caps), _MOST):
+            for found in islice(_waiting(connection, offer, caps), _MOST):
+                run = found.run
                 if is_behind(run, offer.last):
                     break
-                if room.fits(run) and has_labels(run, offer.labels) and caps.allow(run):
+                if room.fits(run) and has_labels(run, offer.labels) and caps.allow(found):
                     change = decide(run)
                     if change is not None:
                         taken.append(apply(transaction, run, change))
-                        caps.take(run)
+                        caps.take(found)
                         room = room.without(run)
                 if len(taken) >= limit:
                     break
             return taken
 
-        return self._write(work, by)
+        return self._write(work, by, reads=True)
 
     def oldest_waiting(self, limit: int = 50) -> list[RunSummary]:
         """Return the runs that wait, held ones too, in the queue's order."""
         with self._db.read() as connection:
-            return list(islice(_in_order(connection, _EVERY, {}, limit), limit))
+            every = _in_order(connection, lambda: _EVERY, {}, limit)
+            return [found.run for found in islice(every, limit)]
 
     def waiting_before(self, run: RunSummary, limit: int = 1000) -> int:
         """Return how many runs the queue has before *run*, counted up to *limit*."""
@@ -103,65 +105,69 @@ class SqlQueue(SqlEvents):
 
 
 class _Caps:
-    """How many more runs projects and studies may hold, as far as one call needs to know."""
+    """How many more runs projects and studies may hold: asked for those that a call meets."""
 
     def __init__(self, transaction: Transaction) -> None:
-        rows = _CAPPED.run(transaction.connection).fetchall()
-        self._left = {
-            (kind, key): int(left) - _held_more(transaction.pending, kind, key)
-            for kind, key, left in rows
-        }
+        self._transaction = transaction
+        self._left: dict[tuple[str, str], float] = {}
+        self.full = False  #: whether a run was met whose project or study can have no more
 
-    @property
-    def full(self) -> bool:
-        """Whether any project or study can have no more."""
-        return any(left <= 0 for left in self._left.values())
-
-    def allow(self, run: RunSummary) -> bool:
+    def allow(self, found: _Candidate) -> bool:
         """Say whether the run's project and study have room for it."""
-        return not self._left or all(self._left.get(owner, 1) > 0 for owner in _owners(run))
+        for owner, cap in found.owners:
+            if owner not in self._left:
+                self._left[owner] = math.inf if cap is None else cap - self._held(*owner)
+            if self._left[owner] <= 0:
+                self.full = True
+                return False
+        return True
 
-    def take(self, run: RunSummary) -> None:
+    def take(self, found: _Candidate) -> None:
         """Count a run that is handed out."""
-        for owner in _owners(run):
-            if owner in self._left:
-                self._left[owner] -= 1
+        for owner, _ in found.owners:
+            self._left[owner] -= 1
+
+    def _held(self, kind: str, key: str) -> int:
+        there = _HELD_BY.run(self._transaction.connection, {"kind": kind, "key": key}).fetchone()
+        return int(there[0]) + _held_more(self._transaction.pending, kind, key)
 
 
-def _owners(run: RunSummary) -> Sequence[tuple[str, str]]:
-    return [
-        (kind, key)
-        for kind, key in (("project", run.project_id), ("study", run.study_id))
-        if key is not None
-    ]
+class _Candidate:
+    """A run that waits and fits, and the limits of what it belongs to."""
+
+    def __init__(self, row: Sequence[Any]) -> None:
+        self.run = run_of(row[:-2])
+        owners = (("project", self.run.project_id), ("study", self.run.study_id))
+        self.owners = [
+            ((kind, key), cap)
+            for (kind, key), cap in zip(owners, row[-2:], strict=True)
+            if key is not None
+        ]
 
 
-def _room(kind: str, table: Any) -> ColumnElement[int]:
-    """Return how many more runs an owner may hold."""
-    held = (
-        select(func.coalesce(func.sum(_COUNTS.runs), 0))
-        .where(_COUNTS.kind == kind, _COUNTS.key == table.c.id, _IS_HELD)
-        .scalar_subquery()
+def _cap(of_run: ColumnElement[Any], table: Any) -> ColumnElement[int]:
+    limit: ColumnElement[int] = (
+        select(table.c.max_concurrent_runs).where(table.c.id == of_run).scalar_subquery()
     )
-    left: ColumnElement[int] = table.c.max_concurrent_runs - held
-    return left
-
-
-def _capped(kind: str, table: Any) -> Select[Any]:
-    """Return the query for the owners with a limit, and how far they are below it."""
-    query = select(literal_column(f"'{kind}'"), table.c.id, _room(kind, table).label("room"))
-    return query.where(table.c.max_concurrent_runs.is_not(None))
+    return limit
 
 
 def _not_of_full(column: ColumnElement[Any], kind: str, table: Any) -> ColumnElement[bool]:
-    full = select(table.c.id).where(
-        table.c.max_concurrent_runs.is_not(None), _room(kind, table) <= 0
+    """Return the condition that a run's owner, if any, is not full: only the busy are read."""
+    full = (
+        select(_COUNTS.key)
+        .join(table, table.c.id == _COUNTS.key)
+        .where(text(IS_BUSY), _COUNTS.kind == literal_column(f"'{kind}'"))
+        .group_by(_COUNTS.key, table.c.max_concurrent_runs)
+        .having(func.sum(_COUNTS.runs) >= table.c.max_concurrent_runs)
     )
     return or_(column.is_(None), column.not_in(full))
 
 
-_CAPPED: Final = Hot(
-    union_all(_capped("project", schema.projects), _capped("study", schema.studies))
+_HELD_BY: Final = Hot(
+    select(func.coalesce(func.sum(_COUNTS.runs), 0)).where(
+        _COUNTS.kind == bindparam("kind"), _COUNTS.key == bindparam("key"), _IS_HELD
+    )
 )
 
 
@@ -184,10 +190,13 @@ def _allowed(transaction: Transaction, offer: Offer) -> int:
     return min(offer.limit, offer.caps - held - _held_more(transaction.pending, "all", ""))
 
 
-def _waiting(connection: Connection, offer: Offer, caps: _Caps) -> Iterator[RunSummary]:
+def _waiting(connection: Connection, offer: Offer, caps: _Caps) -> Iterator[_Candidate]:
     """Iterate over runs that wait and fit, in the queue's order."""
     values = {"now": offer.now, **vars(offer.room)}
-    walks = _NOT_OF_FULL if caps.full else _FITTING
+
+    def walks() -> _Walks:  # asked for each part: the first ones tell whether anybody is full
+        return _NOT_OF_FULL if caps.full else _FITTING
+
     return _in_order(connection, walks, values, offer.limit)
 
 
@@ -197,7 +206,11 @@ class _Walks:
     def __init__(self, *conditions: ColumnElement[bool]) -> None:
         self.conditions = conditions
         query = (
-            select(*SELECTED)
+            select(
+                *SELECTED,
+                _cap(_RUNS.project_id, schema.projects).label("of_project"),
+                _cap(_RUNS.study_id, schema.studies).label("of_study"),
+            )
             .where(_RUNS.status == bindparam("state"), _IS_WAITING, *conditions)
             .order_by(_RUNS.priority.desc(), _RUNS.number)
             .limit(bindparam("few"))
@@ -210,29 +223,41 @@ class _Walks:
 
 
 def _in_order(
-    connection: Connection, walks: _Walks, values: Mapping[str, Any], first: int
-) -> Iterator[RunSummary]:
+    connection: Connection, walks: Callable[[], _Walks], values: Mapping[str, Any], first: int
+) -> Iterator[_Candidate]:
     # One walk along the index for each state: a queue of 100,000 runs is never sorted.
-    both = [_walk(connection, walks, {**values, "state": state}, first) for state in _LEASABLE]
-    return heapq.merge(*both, key=lambda run: (-run.priority, run.number))
+    each = [{**values, "state": state, "few": first} for state in _LEASABLE]
+    with together(connection):
+        started = [walks().start.run(connection, asked) for asked in each]
+    both = [
+        _walk(connection, walks, asked, cursor.fetchall())
+        for asked, cursor in zip(each, started, strict=True)
+    ]
+    return heapq.merge(*both, key=lambda found: (-found.run.priority, found.run.number))
 
 
 def _walk(
-    connection: Connection, walks: _Walks, values: Mapping[str, Any], first: int
-) -> Iterator[RunSummary]:
-    few, statement, last = first, walks.start, {"priority": 0, "number": 0}
+    connection: Connection,
+    walks: Callable[[], _Walks],
+    values: Mapping[str, Any],
+    rows: Sequence[Sequence[Any]],
+) -> Iterator[_Candidate]:
+    """Iterate over runs of one state, of which the first *rows* have been read."""
+    few, part, last = values["few"], "start", {"priority": 0, "number": 0}
     while True:
-        rows = statement.run(connection, {**values, **last, "few": few}).fetchall()
         for row in rows:
-            yield run_of(row)  # one at a time: most often the first ones are all that is needed
+            yield _Candidate(row)  # one at a time: most often the first are all that is needed
         if rows:
             last = {"priority": rows[-1][_PRIORITY], "number": rows[-1][_NUMBER]}
         if len(rows) == few:
-            statement, few = walks.behind, _PAGE
-        elif statement is walks.behind:
-            statement = walks.below
+            part = "behind"
+        elif part == "behind":
+            part = "below"
         else:
             return
+        few = _PAGE
+        statement: Hot = getattr(walks(), part)
+        rows = statement.run(connection, {**values, **last, "few": few}).fetchall()
 
 
 _EVERY: Final = _Walks()

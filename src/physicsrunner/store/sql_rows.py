@@ -96,11 +96,10 @@ def apply(transaction: Transaction, run: RunSummary, change: Change) -> RunSumma
 
 
 def write_changed(transaction: Transaction) -> None:
-    """Write all that `apply` was given since the last time: one row of a run is written once."""
+    """Write the rows of all that `apply` was given: one row of a run is written once."""
     changed = transaction.changed
     if not changed.before:
         return
-    transaction.changed = Changed()
     connection = transaction.connection
     updates: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for run, said in changed.fields.items():
@@ -113,7 +112,6 @@ def write_changed(transaction: Transaction) -> None:
     for run, body in changed.bodies.items():
         _update_body(tuple(body)).run(connection, {**_encoded_body(body), "the_run": run})
     _write_attempts(connection, changed)
-    transaction.write_events(changed.events)
 
 
 def _write_attempts(connection: Connection, changed: Changed) -> None:

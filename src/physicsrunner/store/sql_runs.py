@@ -189,7 +189,7 @@ class SqlRuns(SqlEvents):
                     answers.append(error)
             return answers
 
-        return self._write(work, by)
+        return self._write(work, by, reads=True)
 
     def attempt(self, run: str, attempt: int) -> AttemptRecord | None:
         """Return one attempt; None if there is none."""

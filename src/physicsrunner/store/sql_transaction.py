@@ -14,11 +14,11 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from physicsrunner.core.run import RunSummary
 from physicsrunner.store import schema
-from physicsrunner.store.hot import Hot, Insert
+from physicsrunner.store.hot import Insert, raw
 from physicsrunner.store.rows import Actor, Change
 from physicsrunner.store.sql_counts import Moves, moves
 from physicsrunner.wire.live import Event, event_with
@@ -38,10 +38,41 @@ _INSERT: Final = Insert(schema.events, _FIELDS)
 _values: Final = attrgetter(
     "id", "type", "run", "attempt", "project", "time", "data", "actor", "origin"
 )
-_LAST: Final = Hot(text("SELECT seq FROM sqlite_sequence WHERE name = 'events'"))
-_NEXT: Final = Hot(
-    text("SELECT nextval('events_id_seq') FROM generate_series(1, CAST(:number AS integer))")
-)
+_LAST: Final = {
+    "sqlite": "SELECT seq FROM sqlite_sequence WHERE name = 'events'",
+    "postgresql": "SELECT last_value FROM events_id_seq WHERE is_called",
+}
+
+
+class EventIds:
+    """
+    The ids of events that one transaction writes, asked for once.
+
+    Only one transaction writes at a time, so nobody else takes ids meanwhile; those of works that
+    were undone are never given.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._last: int | None = None
+
+    def ask(self) -> int:
+        """Return the last id that is taken."""
+        if self._last is None:
+            row = raw(self._connection).execute(_LAST[self._connection.dialect.name]).fetchone()
+            self._last = 0 if row is None else int(row[0])
+        return self._last
+
+    def take(self, number: int) -> range:
+        """Return the next ids."""
+        first = self.ask() + 1
+        self._last = first + number - 1
+        return range(first, first + number)
+
+    def keep(self) -> None:
+        """Tell the database which ids are taken, before the transaction is stored."""
+        if self._last is not None and self._connection.dialect.name == "postgresql":
+            raw(self._connection).execute("SELECT setval('events_id_seq', %s)", [self._last])
 
 
 @dataclass
@@ -72,9 +103,14 @@ class Transaction:
     """A connection in a write transaction, and what one caller's work has done with it."""
 
     def __init__(
-        self, connection: Connection, by: Actor | None = None, pending: Moves | None = None
+        self,
+        connection: Connection,
+        ids: EventIds,
+        by: Actor | None = None,
+        pending: Moves | None = None,
     ) -> None:
         self.connection = connection
+        self.ids = ids
         self.by = by
         self.pending: Moves = Counter() if pending is None else pending
         # ^ what earlier works of the same transaction changed, and is not in the table yet
@@ -88,32 +124,13 @@ class Transaction:
 
     def write_events(self, events: Sequence[Event], runs: Sequence[int] = ()) -> None:
         """Write *events* as caused by whoever asked; *runs*: the numbers of their new runs."""
-        write_events(self.connection, events, self.told, by=self.by, runs=runs)
-
-
-def write_events(
-    connection: Connection,
-    events: Sequence[Event],
-    told: list[Event],
-    *,
-    by: Actor | None = None,
-    runs: Sequence[int] = (),
-) -> None:
-    """Write *events* in the present transaction and put them, with their ids, on *told*."""
-    if not events:
-        return
-    first = len(told)
-    who = {} if by is None else {"actor": by.name, "origin": by.origin}
-    for place, (number, item) in enumerate(zip(_ids(connection, len(events)), events, strict=True)):
-        data = {**item.data, "number": runs[place]} if runs else item.data
-        told.append(event_with(item, id=number, data=data, **who))
-    _INSERT.rows(connection, map(_values, islice(told, first, None)))
-
-
-def _ids(connection: Connection, number: int) -> Sequence[int]:
-    """Return the next ids of events. Only one transaction writes at a time."""
-    if connection.dialect.name == "sqlite":
-        row = _LAST.run(connection).fetchone()
-        last = 0 if row is None else int(row[0])
-        return range(last + 1, last + 1 + number)
-    return [row[0] for row in _NEXT.run(connection, {"number": number}).fetchall()]
+        if not events:
+            return
+        first = len(self.told)
+        who = {} if self.by is None else {"actor": self.by.name, "origin": self.by.origin}
+        for place, (number, item) in enumerate(
+            zip(self.ids.take(len(events)), events, strict=True)
+        ):
+            data = {**item.data, "number": runs[place]} if runs else item.data
+            self.told.append(event_with(item, id=number, data=data, **who))
+        _INSERT.rows(self.connection, map(_values, islice(self.told, first, None)))

@@ -56,6 +56,7 @@ _NEW_INDEXES = {
     "progress": (("progress_percent", "number"), None),
 }
 
+_BUSY = "runs > 0 AND status IN ('paused', 'preparing', 'running') AND kind IN ('project', 'study')"
 _COUNTED = ("created_by", "project_id", "model_id", "study_id", "agent")
 _KINDS = {
     "all": None,
@@ -138,6 +139,14 @@ def upgrade() -> None:
         sa.Column("runs", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "key", "status", name=op.f("pk_run_counts")),
         sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_run_counts_busy",
+        "run_counts",
+        ["kind", "key", "runs"],
+        unique=False,
+        sqlite_where=sa.text(_BUSY),
+        postgresql_where=sa.text(_BUSY),
     )
     op.create_table(
         "studies",
@@ -346,6 +355,7 @@ def downgrade() -> None:
     with op.batch_alter_table("studies", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_studies_project_id_created_at"))
     op.drop_table("studies")
+    op.drop_index("ix_run_counts_busy", table_name="run_counts")
     op.drop_table("run_counts")
     op.drop_table("projects")
     op.drop_table("consumers")
