@@ -9,6 +9,7 @@ before the next one). A refusal (wrong token) is final and raised.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from physicsrunner.wire.messages import HeldLease, LeaseGrant, LeaseRequest, Res
 
 POLL_S: Final = 10.0  #: between two questions when nothing wakes us
 BATCH: Final = 32  #: leases in one call
+PACE_S: Final = 0.05  #: between two questions that bring work: what ends meanwhile is one question
 
 
 class Acquirer:
@@ -36,6 +38,7 @@ class Acquirer:
         random: Callable[[], float],
         log: logging.Logger,
         poll_s: float = POLL_S,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._name = name
@@ -46,6 +49,8 @@ class Acquirer:
         self._backoff = Backoff(base=0.5, cap=30.0)
         self._failures = 0
         self._retry_after: float | None = None
+        self._now = now
+        self._not_before = float("-inf")
 
     def acquire(
         self, free: Resources, slots: int, holding: Sequence[HeldLease]
@@ -71,7 +76,13 @@ class Acquirer:
             self._retry_after = getattr(error, "retry_after", None)
             return []
         self._failures = 0
+        if 0 < len(grants) < BATCH:
+            self._not_before = self._now() + PACE_S
         return grants
+
+    def pause_s(self) -> float:
+        """Return the seconds until the next question: work that ends soon is asked for together."""
+        return min(PACE_S, max(0.0, self._not_before - self._now()))
 
     @property
     def contact(self) -> bool:

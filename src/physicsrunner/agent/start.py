@@ -6,6 +6,7 @@ Promises: `end` may be called at any moment, also before the agent is enrolled.
 
 from __future__ import annotations
 
+import gc
 import logging
 import random as chance
 import threading
@@ -23,6 +24,17 @@ from physicsrunner.agent.resources import look
 from physicsrunner.client.native import NativeUplink
 
 _STACK: Final = 1 << 20  # bytes: attempts are threads, and there may be hundreds
+
+
+#: Objects made between two looks for rings of garbage, and how often older ones are looked at.
+_GARBAGE: Final = (10_000, 20, 10)
+
+
+def _settle() -> None:
+    """Tell the interpreter that what is loaded now stays: it is looked at for garbage no more."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,8 @@ class Process:
                     self._agent = agent
                 if self._ending.is_set():
                     agent.drain(self._how)
+                runner.start()
+                _settle()
                 agent.run()
             finally:
                 uplink.close()
