@@ -13,7 +13,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,21 @@ def parsed(body: bytes) -> Any:
 async def message(request: Request, kind: type[T]) -> T:
     """Return the request's JSON as a *kind*."""
     return codec.decode(kind, await json_of(request))
+
+
+async def exchanged(request: Request, kind: type[T], call: Callable[[T], Any]) -> Response:
+    """
+    Answer the request's message, a *kind*, with what *call* returns.
+
+    All of it happens in a thread: reading and writing what an agent of a thousand runs says would
+    keep everybody else waiting on the event loop.
+    """
+    body = await request.body()
+
+    def work() -> bytes:
+        return dumps(call(codec.decode(kind, parsed(body))))
+
+    return Response(await to_thread.run_sync(work), media_type="application/json")
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

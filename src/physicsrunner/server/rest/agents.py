@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from physicsrunner.server.auth import Allowed
-from physicsrunner.server.bodies import answer, message
+from physicsrunner.server.bodies import answer, exchanged, message
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
 from physicsrunner.server.rest.documents import AGENT, RUN_ID
@@ -108,8 +109,7 @@ async def show(name: str, who: Reader, parts: Shared) -> Response:
 )
 async def heartbeat(request: Request, name: str, who: Beating, parts: Shared) -> Response:
     """Keep all leases of an agent; the answer carries commands, fresh tokens and the rhythm."""
-    beat = await message(request, Heartbeat)
-    return answer(await to_thread.run_sync(parts.services.fleet.heartbeat, who, name, beat))
+    return await exchanged(request, Heartbeat, partial(parts.services.fleet.heartbeat, who, name))
 
 
 @router.post(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from physicsrunner.server.auth import Allowed
-from physicsrunner.server.bodies import answer, message
+from physicsrunner.server.bodies import exchanged
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
 from physicsrunner.service.access import Identity
@@ -61,8 +61,8 @@ GRANT_EXAMPLE = {
 )
 async def acquire(request: Request, who: Acquirer, parts: Shared) -> Response:
     """Lease at most ``max`` runs that fit; an empty list when there is no work."""
-    wanted = await message(request, LeaseRequest)
-    return answer(await to_thread.run_sync(parts.services.leases.acquire, who, wanted))
+    leases = parts.services.leases
+    return await exchanged(request, LeaseRequest, partial(leases.acquire, who))
 
 
 @router.put(
@@ -76,8 +76,7 @@ async def acquire(request: Request, who: Acquirer, parts: Shared) -> Response:
 )
 async def renew(request: Request, who: Renewer, parts: Shared) -> Response:
     """Renew many leases; each is answered with its deadline, commands, a token where due."""
-    wanted = await message(request, Renewals)
-    return answer(await to_thread.run_sync(parts.services.leases.renew, who, wanted))
+    return await exchanged(request, Renewals, partial(parts.services.leases.renew, who))
 
 
 @router.post(
@@ -91,5 +90,5 @@ async def renew(request: Request, who: Renewer, parts: Shared) -> Response:
 )
 async def report(request: Request, who: Reporter, parts: Shared) -> Response:
     """Take state, stage, progress and results of many attempts; one answer for each."""
-    wanted = await message(request, Reports)
-    return answer(await to_thread.run_sync(parts.services.leases.report, who, wanted.reports))
+    leases = parts.services.leases
+    return await exchanged(request, Reports, lambda said: leases.report(who, said.reports))
