@@ -13,7 +13,7 @@ import pytest
 from physicsrunner.core.run import NewRun, NewStudy, RunRecord
 from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from physicsrunner.service.access import Identity
-from physicsrunner.wire.messages import Enrollment
+from physicsrunner.wire.messages import Enrollment, SyncOp
 from tests.contract.service_house import House, open_house
 
 
@@ -156,6 +156,8 @@ def test_an_agent_does_not_get_at_the_runs_of_a_machine_by_taking_its_name(stree
         services.runs.get(agent, run.id)
     with pytest.raises(NotFound):
         services.files.list(agent, run.id)
+    op = SyncOp(run.id, 1, "logs/main.log", "append", offset=0, length=1)
+    assert street.house.sync(agent, [op], b"x")[0].error == "not_allowed"
 
 
 def test_the_token_of_an_attempt_ends_with_who_carries_it_out(street: Street) -> None:

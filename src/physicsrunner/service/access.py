@@ -176,6 +176,10 @@ class AccessService:
             raise NotAllowed(f"user {run.created_by} is disabled")
         return self.attempt_token(claims.run, claims.attempt, claims.subject)
 
+    def _is_claimed(self, run: str) -> bool:
+        found = self._store.summary(run)
+        return found is not None and found.claimed
+
     def _is_disabled(self, user: str) -> bool:
         row = self._accounts.read(lambda book: book.user(user))
         return row is not None and row.disabled
@@ -314,7 +318,7 @@ class AccessService:
             raise NotFound(f"there is no attempt {attempt} of run {run}")
         if identity.kind == "user":
             return record.agent
-        if identity.kind == "agent" and record.agent != identity.subject:
+        if identity.kind == "agent" and (record.agent != identity.subject or self._is_claimed(run)):
             raise NotAllowed(f"agent {identity.subject} never had attempt {attempt} of run {run}")
         return identity.subject
 

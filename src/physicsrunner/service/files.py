@@ -123,6 +123,7 @@ class FileService:
         if (
             run is None
             or identity.kind != "agent"
+            or run.claimed
             or not is_holder(run, target.attempt, identity.subject)
         ):
             self._access.holder(identity, target.run, target.attempt, "files:write")
