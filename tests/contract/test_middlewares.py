@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from physicsrunner.core.run import NewRun
 from physicsrunner.errors import NotAllowed, NotAuthenticated, UsageError
 from physicsrunner.middlewares import auth_guard, configure, permission_guard
 from physicsrunner.middlewares.verify import _CONFIGURED
@@ -246,3 +247,13 @@ def test_a_guard_that_was_not_configured_lets_nobody_in(tmp_path: Path) -> None:
     for wrong_name in ("", "resource", ":", "resource:"):
         with pytest.raises(UsageError):
             permission_guard(wrong_name)
+
+
+def test_a_machine_is_never_taken_for_a_person(configured: RestServer) -> None:
+    """Somebody may call a machine as they like: an application does not see it as that user."""
+    access, ask = configured.services.access, starlette_app()
+    owner = access.authenticate(access.user_token("owner", "user"))
+    _, grant = configured.services.runs.claim(owner, NewRun(), "the-user")
+    for token in (grant.token, access.agent_token("the-user")):
+        assert ask("/who", token) == (200, "agent:the-user")
+        assert ask("/write/7", token)[0] == 403

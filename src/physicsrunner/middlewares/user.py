@@ -24,7 +24,7 @@ _LAST: Final = ROLES[-1:]
 class CurrentUser:
     """The bearer of a token that was verified."""
 
-    name: str
+    name: str  #: a person's; of a machine ``agent:NAME``
     kind: str = "user"  #: user, agent or attempt
     role: str | None = None  #: of a person, for the whole server
     projects: Mapping[str, str] = field(default_factory=dict)  #: project -> role there

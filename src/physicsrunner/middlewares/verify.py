@@ -94,7 +94,7 @@ def _by_key(key: str, now: Callable[[], float]) -> Callable[[str], CurrentUser]:
         if claims.kind == "enroll":
             raise NotAuthenticated("a one-time token is good for an agent alone")
         return CurrentUser(
-            name=claims.subject,
+            name=_name(claims.kind, claims.subject),
             kind=claims.kind,
             role=claims.role,
             scopes=None if claims.scopes is None else frozenset(claims.scopes),
@@ -155,10 +155,15 @@ def _as_it_is(request: Any) -> Any:
     return request  # or a ~/.netrc would put its password in the place of the token
 
 
+def _name(kind: str, subject: str) -> str:
+    """Return how the bearer is called: a machine never as a person, whatever somebody called it."""
+    return subject if kind == "user" else f"agent:{subject}"
+
+
 def _user_of(found: Mapping[str, Any]) -> CurrentUser:
     scopes = found.get("scopes")
     return CurrentUser(
-        name=str(found["subject"]),
+        name=_name(str(found.get("kind", "user")), str(found["subject"])),
         kind=str(found.get("kind", "user")),
         role=found.get("role"),
         projects=dict(found.get("projects") or {}),
