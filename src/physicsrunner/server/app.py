@@ -67,19 +67,20 @@ TIDY_S: Final = 30.0  #: between two looks for runs that are too old
 LAST_BODIES_S: Final = 3.0  #: for cut bodies to write what they have
 
 _LOG = logging.getLogger(__name__)
+# A request is compared with one route after the other: what runners ask for all the time is first.
 _ROUTERS: Final = (
+    sync,
+    leases,
+    queue,
     batch,
     simulations,
     requests,
-    queue,
     agents,
     artifacts,
     logs,
     models,
     uploads,
-    leases,
     attempts,
-    sync,
     access,
     tokens,
     users,

@@ -31,7 +31,7 @@ _SCHEME = HTTPBearer(
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_SCHEME)]
 
 
-def token_of(credentials: Bearer) -> str | None:
+async def token_of(credentials: Bearer) -> str | None:
     """Return the token that the request carries; None when it carries none."""
     return credentials.credentials.strip() if credentials is not None else None
 

@@ -67,4 +67,9 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
-Shared = Annotated[Parts, Depends(parts_of)]
+async def _shared(request: Request) -> Parts:
+    # A dependency that is no coroutine is called in another thread, which costs more than a route.
+    return parts_of(request)
+
+
+Shared = Annotated[Parts, Depends(_shared)]
