@@ -12,6 +12,7 @@ Promises:
 
 from __future__ import annotations
 
+import logging
 import random as chance
 import stat
 import threading
@@ -54,6 +55,7 @@ STAGES: Final[Mapping[Stage, Callable[[Attempt], None]]] = MappingProxyType(
 )
 #: Stages that live in this process only: a restart always does them again.
 _EVERY_TIME: Final = frozenset({Stage.INIT, Stage.WATCH})
+_WORTH_A_LINE_S: Final = 0.02
 
 
 def carry_out(
@@ -168,7 +170,11 @@ def _stage(attempt: Attempt, stage: Stage) -> StageTime:
         attempt.journal.note("stage_done", later=True, stage=stage, seconds=seconds)
     attempt.history = attempt.journal.read()
     seconds = time.perf_counter() - began
-    attempt.log.info("stage %s: %.3f s", stage.value, seconds)
+    # All times are in run_metadata.json; of many attempts the log has those that took long.
+    told = attempt.station.alone or seconds >= _WORTH_A_LINE_S
+    attempt.log.log(
+        logging.INFO if told else logging.DEBUG, "stage %s: %.3f s", stage.value, seconds
+    )
     return StageTime(stage.value, seconds)
 
 

@@ -109,7 +109,7 @@ class Journal:
         """
         record = {"event": event, "time": self._now(), **encode(fields)}
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-        line, record = text.encode() + b"\n", json.loads(text)
+        line = text.encode() + b"\n"
         known, self._known = self._known, None
         if later:
             self._later.append((line, record))

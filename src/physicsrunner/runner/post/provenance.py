@@ -127,18 +127,19 @@ def hashes(folder: Path) -> dict[str, Any]:
     """Return size and SHA-256 of each file below *folder*, by path."""
     found: dict[str, Any] = {}
     spent = 0
-    for here, folders, files in os.walk(folder):
+    top, own = str(folder), str(folder / CONFIG_NAME)
+    for here, folders, files in os.walk(top):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for name in sorted(files):
-            path = Path(here) / name
-            if name.endswith(".pyc") or path == folder / CONFIG_NAME:
+            path = f"{here}/{name}"
+            if name.endswith(".pyc") or path == own:
                 continue
             if len(found) >= _HASHED_FILES:
                 return found
             try:
-                size = path.stat().st_size
+                size = os.stat(path).st_size  # noqa: PTH116 (a Path costs more than the file)
                 spent += size
-                key = printable(path.relative_to(folder).as_posix())
+                key = printable(path[len(top) + 1 :])
                 found[key] = {"size": size}
                 if spent <= _HASHED_BYTES:
                     found[key]["sha256"] = _digest(path)
@@ -147,9 +148,9 @@ def hashes(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _digest(path: Path) -> str:
+def _digest(path: str) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         while data := file.read(1 << 20):
             digest.update(data)
     return digest.hexdigest()
