@@ -88,11 +88,13 @@ class House:
         self.time = 1000.0
         self.ended = threading.Event()
         self.full: list[str] = []
+        self.gone: set[str] = set()
         self.attempts = Attempts(
             self.runner,
             prepare=lambda grant: prepare(self.folder, grant, "http://server"),
             on_full=lambda grant, error: self.full.append(f"{grant.run}: {error}"),
             on_end=self.ended.set,
+            is_gone=lambda work: work.run in self.gone,
             now=lambda: self.time,
             log=LOG,
         )
@@ -189,6 +191,15 @@ def test_what_was_not_delivered_is_kept_leased_and_tried_again(
     wait_until(lambda: house.runner.times["a"] == 2)
     house.end("a")
     wait_until(lambda: not root.exists())
+
+
+def test_a_run_that_was_deleted_before_its_files_were_sent_is_not_waited_for(house: House) -> None:
+    """Nobody will ever take them: they stay on the disk, and the agent may end when it is idle."""
+    root = house.begin("a")
+    house.gone.add("a")
+    house.end("a", RunResult("a", 1, RunState.FAILED, delivered=False))
+    assert not house.attempts.waiting()
+    assert (root / ".done").read_text() == "not_found\n"
 
 
 def test_a_run_that_the_server_does_not_know_is_left_alone(house: House, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from physicsrunner.agent.acquire import BATCH, POLL_S, Acquirer
-from physicsrunner.agent.adopt import place_of, prepare, sweep, unfinished
+from physicsrunner.agent.adopt import Work, place_of, prepare, sweep, unfinished
 from physicsrunner.agent.attempts import REDELIVER_S, Attempts, CarryOut
 from physicsrunner.agent.contact import Contact, boot_clock
 from physicsrunner.agent.drain import OnTerm
@@ -39,6 +39,7 @@ from physicsrunner.core.state import RunState
 from physicsrunner.errors import (
     AgentRefused,
     ConfigError,
+    NotFound,
     PhysicsRunnerError,
     StorageFull,
     WorkDirLocked,
@@ -112,6 +113,7 @@ class Agent:
             prepare=lambda grant: prepare(self.work, grant, who.server),
             on_full=self._full,
             on_end=self._woken.set,
+            is_gone=self._is_gone,
             now=now,
             log=self._log,
             keep=keep,
@@ -289,6 +291,16 @@ class Agent:
                 self._log.warning("run %s: what became of it is said later: %s", key[0], error)
                 return
             self.attempts.said(key)
+
+    def _is_gone(self, work: Work) -> bool:
+        """Say whether the server, asked for the attempt's files, knows it no more."""
+        try:
+            self._http.value("GET", rest.attempt_files(work.run, work.attempt))
+        except NotFound:
+            return True
+        except PhysicsRunnerError:
+            return False  # nobody can say now
+        return False
 
     def _report(self, report: Report) -> None:
         self._http.value("POST", rest.REPORTS, json={"reports": [encode(report)]})

@@ -91,6 +91,7 @@ class Attempts:
         prepare: Callable[[LeaseGrant], object],
         on_full: Callable[[LeaseGrant, StorageFull], None],
         on_end: Callable[[], None],
+        is_gone: Callable[[Work], bool],
         now: Callable[[], float],
         log: logging.Logger,
         keep: bool = False,
@@ -99,6 +100,7 @@ class Attempts:
         self._prepare = prepare
         self._on_full = on_full
         self._on_end = on_end
+        self._is_gone = is_gone
         self._now = now
         self._log = log
         self._keep = keep
@@ -193,14 +195,7 @@ class Attempts:
                 return "given back"
             result = self._carry(work, held.control, grant)
         except NotFound as error:
-            self._log.error(
-                "run %s, attempt %d: %s; the run may have been deleted: its files stay in %s",
-                work.run,
-                work.attempt,
-                error,
-                work.root,
-            )
-            return self._finished(held, "not_found", remove=False)
+            return self._gone(held, str(error))
         except PhysicsRunnerError as error:
             self._log.error(
                 "run %s, attempt %d: %s (%s)", work.run, work.attempt, error, error.what_to_do
@@ -210,6 +205,8 @@ class Attempts:
             # One run that we cannot handle must not end the agent, nor all those after it.
             self._log.exception("run %s, attempt %d", work.run, work.attempt)
             return None
+        if not result.delivered and self._is_gone(work):
+            return self._gone(held, "the server knows it no more")
         if not result.delivered:
             self._log.warning(
                 "run %s is %s; its files wait in %s", work.run, result.state.value, work.root
@@ -228,6 +225,17 @@ class Attempts:
             self._on_full(grant, error)
             return False
         return True
+
+    def _gone(self, held: Held, why: str) -> str:
+        work = held.work
+        self._log.error(
+            "run %s, attempt %d: %s; the run may have been deleted: its files stay in %s",
+            work.run,
+            work.attempt,
+            why,
+            work.root,
+        )
+        return self._finished(held, "not_found", remove=False)
 
     def _finished(self, held: Held, outcome: str, *, remove: bool) -> str:
         try:
