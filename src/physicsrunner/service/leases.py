@@ -237,7 +237,7 @@ class LeaseService:
         """
         Take what runners say of their attempts; answer each, also when others fail.
 
-        Progress goes to viewers at once and to the database at most once a second a run.
+        Progress goes to viewers at once, to the database at most once a second a run (`progress`).
         """
         return self._reporting.take(identity, reports)
 
