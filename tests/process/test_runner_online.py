@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from physicsrunner import run_solver
@@ -20,6 +21,12 @@ from tests.support.cases import PREAMBLE, make_work_folder
 from tests.support.processes import Processes, ServerProcess
 from tests.support.voyage import Voyage
 from tests.support.wait import wait_until
+
+
+@pytest.fixture
+def server(shared_server: ServerProcess) -> ServerProcess:
+    """One server for all tests of this file: each looks at runs of its own alone."""
+    return shared_server
 
 
 class Desk:

@@ -28,6 +28,12 @@ NAMES = (
 )
 
 
+@pytest.fixture
+def server(shared_server: ServerProcess) -> ServerProcess:
+    """One server for all tests of this file: each looks at runs of its own alone."""
+    return shared_server
+
+
 def _stored(voyage: Voyage, runner: Started, path: str, size: int) -> None:
     """Wait until the server has *size* bytes of *path*."""
 

@@ -37,6 +37,12 @@ EXPECTED = (
 )
 
 
+@pytest.fixture
+def server(shared_server: ServerProcess) -> ServerProcess:
+    """One server for all tests of this file: each looks at runs of its own alone."""
+    return shared_server
+
+
 def _voyage(
     processes: Processes, server: ServerProcess, proxy: FaultProxy, folder: Path, **config: Any
 ) -> Voyage:

@@ -51,6 +51,12 @@ with (outputs / "state.txt").open("a") as state, (files / "data.bin").open("ab")
 GRACE = {"stop_grace_s": 0.3}
 
 
+@pytest.fixture
+def server(shared_server: ServerProcess) -> ServerProcess:
+    """One server for all tests of this file: each looks at runs of its own alone."""
+    return shared_server
+
+
 def _no_process_left(processes: Processes, server: ServerProcess) -> None:
     """Everything that the run started is gone, but the server."""
     wait_until(
