@@ -55,13 +55,13 @@ def test_the_second_signal_leaves_and_the_next_start_goes_on(fleet: Fleet) -> No
     pid = fleet.started("one")
     fleet.wait(run, "running")
     agent.kill(signal.SIGTERM)
-    wait_until(lambda: "waiting for 1 runs" in agent.output(), on_timeout=agent.story)
+    wait_until(lambda: "waiting for 1 run;" in agent.output(), on_timeout=agent.story)
     assert agent.alive
     assert lives(pid)
     late = fleet.submit("late")
     agent.kill(signal.SIGTERM)
     assert agent.wait() == 130
-    assert "run on by themselves" in agent.output()
+    assert "1 program left running" in agent.output()
     assert lives(pid)
     assert fleet.run(late)["status"] == "queued"
     fleet.agent("here", "--slots", "2")

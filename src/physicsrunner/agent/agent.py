@@ -313,7 +313,7 @@ class Agent:
             self._woken.clear()
             self._woken.wait(1.0)
         running = self.attempts.running()
-        left = f"; {running} programs run on by themselves" if running else ""
+        left = f"; programs left running: {running}" if running else ""
         raise AgentRefused(
             f"{self._who.server} takes agent {self.name} no more ({error}){left}"
         ) from error

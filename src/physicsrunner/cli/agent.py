@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from physicsrunner.cli.command import Invocation, make_command
+from physicsrunner.cli.tables import count
 from physicsrunner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -128,15 +129,13 @@ def _ending(process: Process, how: Any) -> str:
     if not running:
         return "ending"
     verb = "waiting for" if how.value == "finish" else "stopping and giving back"
-    return f"{verb} {running} runs; once more (Ctrl-C or SIGTERM) leaves them running by themselves"
+    left = "it running by itself" if running == 1 else "them running by themselves"
+    return f"{verb} {count(running, 'run')}; once more (Ctrl-C or SIGTERM) leaves {left}"
 
 
 def _leaving(process: Process, work: Path) -> str:
-    running = process.running
-    return (
-        f"leaving: {running} programs run on by themselves; the next agent on {work} takes them "
-        "up again"
-    )
+    left = count(process.running, "program")
+    return f"leaving; {left} left running, which the next agent on {work} takes up again"
 
 
 def _tokens(call: Invocation, given: dict[str, Any]) -> dict[str, str | None]:
