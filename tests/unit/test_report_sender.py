@@ -175,3 +175,20 @@ def test_a_closed_sender_answers_who_asks(server: Server) -> None:
     made.close()
     with pytest.raises(PhysicsRunnerError):
         made.ask([Report("r", 1, state=RunState.FAILED)])
+
+
+def test_the_first_words_of_many_wait_for_each_other_and_an_end_for_nobody(
+    server: Server, sender: ReportSender
+) -> None:
+    """Who begins with a delay is heard with its end, in one request, and not before."""
+    clock = Clock(lambda: 1000.0, time.sleep, lambda: 0.0)
+    made = Reporter("r", 1, clock=clock, stop=StopRequest(), log=logging.getLogger("test"))
+    made.start(sender, 0.9)
+    made.stage("init")
+    made.state(RunState.RUNNING)
+    assert made.heard is None
+    (answer,) = sender.ask([Report("other", 1, state=RunState.COMPLETED)])
+    assert answer.run == "other"
+    assert [report.run for report in server.batches[0]][-1] == "other"
+    assert server.told("r")[:1] == [RunState.RUNNING]
+    assert len(server.batches) == 1
