@@ -1,5 +1,5 @@
 """
-Attempts, carried out by the runner in this process: the one place of the agent that knows it.
+Attempts, carried out by the runner in this process: the one place of the agent that starts it.
 
 Promises: all attempts share one connection pool, one token (the agent's), one watch, one sync and
 one sender of reports; what is asked of an attempt counts also before it has begun.
