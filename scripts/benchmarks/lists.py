@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, insert, literal, select
+from sqlalchemy import Text, cast, func, insert, literal, select
 from tests.support.postgres import postgres_server
 
 from physicsrunner.core.run import SORT_KEYS, RunFilter, RunRecord
@@ -27,10 +27,12 @@ from physicsrunner.store.sql_rows import COLUMNS
 RATIO = 2.0
 P95_MS = 50.0
 CHUNK = 20_000
+TIMES = ("created_at", "updated_at", "started_at", "completed_at")
 ENDED = (RunState.COMPLETED,) * 17 + (RunState.FAILED, RunState.CANCELLED, RunState.TIMEOUT)
 KINDS = {
     "all": None,
     "creator": "created_by",
+    "private": "created_by",
     "project": "project_id",
     "model": "model_id",
     "study": "study_id",
@@ -137,23 +139,42 @@ def fill(store: SqlStore, number: int) -> None:
     chance = random.Random(1)
     indexes = sorted(schema.runs.indexes, key=lambda index: str(index.name))
     runs = Insert(schema.runs, COLUMNS)
-    tags = Insert(schema.run_tags, ("run_id", "tag", "number"))
     database = store.database
     with database.write() as connection:
         for index in indexes:
             index.drop(connection)
-    for start in range(0, number, CHUNK):
-        made = [a_run(n, chance) for n in range(start + 1, min(start + CHUNK, number) + 1)]
-        with database.write() as connection:
-            runs.rows(connection, [[getattr(run, name) for name in COLUMNS] for run in made])
-            if start % (10 * CHUNK) == 0:
-                tags.rows(
-                    connection, [(run.id, f"tag-{run.number % 5}", run.number) for run in made]
-                )
+    made = [a_run(n, chance) for n in range(1, min(CHUNK, number) + 1)]
     with database.write() as connection:
+        runs.rows(connection, [[getattr(run, name) for name in COLUMNS] for run in made])
+    for start in range(CHUNK, number, CHUNK):
+        with database.write() as connection:
+            repeat(connection, start, min(CHUNK, number - start))
+    with database.write() as connection:
+        tag(connection)
         for index in indexes:
             index.create(connection)
         count(connection)
+
+
+def repeat(connection: Any, start: int, number: int) -> None:
+    """Add the first *number* runs once more, later and with other numbers: the database does it."""
+    columns = schema.runs.c
+    other = {
+        "id": literal(f"{start // CHUNK:04x}") + func.substr(columns.id, 5),
+        "number": columns.number + start,
+        **{name: columns[name] + 60.0 * start for name in TIMES},
+    }
+    some = select(*(other.get(name, columns[name]) for name in COLUMNS))
+    some = some.where(columns.number <= number)
+    connection.execute(insert(schema.runs).from_select(COLUMNS, some))
+
+
+def tag(connection: Any) -> None:
+    """Give a tenth of the runs a tag."""
+    number = schema.runs.c.number
+    word = literal("tag-") + cast(number % 5, Text)
+    some = select(schema.runs.c.id, word, number).where((number - 1) // CHUNK % 10 == 0)
+    connection.execute(insert(schema.run_tags).from_select(["run_id", "tag", "number"], some))
 
 
 def count(connection: Any) -> None:
@@ -164,6 +185,8 @@ def count(connection: Any) -> None:
         query = select(literal(kind), key, columns.status, func.count()).group_by(columns.status)
         if name is not None:
             query = query.where(key.is_not(None)).group_by(key)
+        if kind == "private":
+            query = query.where(columns.project_id.is_(None))
         names = ["kind", "key", "status", "runs"]
         connection.execute(insert(schema.run_counts).from_select(names, query))
 

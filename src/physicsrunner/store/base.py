@@ -243,7 +243,7 @@ class RunStore(Protocol):
         Delete events of before *before* that are of no run there is; return how many.
 
         With *audit*: of none, and that a run was deleted; without, what is left of deleted runs.
-        What waits as *received* says stays. Less than *limit*: none is left.
+        What waits as *received* says stays. A call looks at some events, the next at those behind.
         """
         ...
 

@@ -45,7 +45,7 @@ from physicsrunner.store.sql_ways import (
     simplified,
 )
 
-WINDOW: Final = 2_000
+WINDOW: Final = 1_000
 _RUNS: Final = schema.runs.c
 _TAGS: Final = schema.run_tags.c
 _UNKNOWN: Final = ("started_at", "completed_at")  # sort keys that a run may not have
