@@ -134,7 +134,8 @@ def test_a_queued_run_is_told_through_the_proxy(
         heard = [json.loads(line.recv())["type"] for _ in range(2)]
         assert heard == ["ready", "subscribed"]
         processes.cli("submit", str(case), **behind.environment)
-        assert json.loads(line.recv())["type"] == "simulation/requested"
+        told = [json.loads(line.recv())["type"] for _ in range(2)]
+        assert told == ["model/added", "simulation/requested"]
     assert behind.get(rest.SIMULATIONS).json()["data"][0]["status"] == "queued"
     assert behind.get("/metrics").status_code == 403
 

@@ -297,7 +297,7 @@ class Processes:
         left = self.marked()
         if left:
             try:
-                wait_until(lambda: not self.marked(), timeout=5.0)
+                wait_until(lambda: not self.marked(), timeout=STOP_S)
                 left = {}
             except AssertionError:
                 left = self.marked()

@@ -13,7 +13,7 @@ T = TypeVar("T")
 def wait_until(
     condition: Callable[[], T],
     *,
-    timeout: float = 10.0,
+    timeout: float = 30.0,
     on_timeout: str | Callable[[], object] = "",
     interval: float = 0.02,
 ) -> T:
