@@ -11,8 +11,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.cases import make_case
 from tests.support.processes import CliResult, Processes, ServerProcess, login
 
@@ -54,26 +52,30 @@ def state(processes: Processes, server: ServerProcess) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("place", ["saved", "saved.tar", "saved.tar.gz"])
 def test_what_is_saved_while_the_server_runs_is_restored(
-    processes: Processes, tmp_path: Path, place: str
+    processes: Processes, tmp_path: Path
 ) -> None:
     """Runs, files, keys and tokens are as before; new runs have new numbers and new events."""
     server = processes.server()
     fill(processes, server, tmp_path)
     before = state(processes, server)
-    made = admin(processes, "backup", tmp_path / place, "--data", server.data, "--json").json
-    assert made["runs"] == 2
-    assert made["files"] > 4
     token = server.token
+    backs = []
+    for place in ("saved", "saved.tar", "saved.tar.gz"):
+        made = admin(processes, "backup", tmp_path / place, "--data", server.data, "--json").json
+        assert made["runs"] == 2
+        assert made["files"] > 4
+        backs.append(tmp_path / f"back of {place}")
+        admin(processes, "restore", tmp_path / place, "--data", backs[-1])
     server.stop()
-    back = tmp_path / "back"
-    admin(processes, "restore", tmp_path / place, "--data", back)
-    assert admin(processes, "check", "--data", back, "--json").json["good"]
-    again = processes.server(back)
-    assert again.token == token
-    assert state(processes, again) == before
-    assert oct((back / "secret.key").stat().st_mode)[-3:] == "600"
+    for back in backs:
+        assert admin(processes, "check", "--data", back, "--json").json["good"]
+        again = processes.server(back)
+        assert again.token == token
+        assert state(processes, again) == before
+        assert oct((back / "secret.key").stat().st_mode)[-3:] == "600"
+        again.stop()
+    again.restart()
     fill(processes, again, tmp_path, 1)
     assert max(run[1] for run in state(processes, again).values()) == 3
 

@@ -317,7 +317,7 @@ def test_login_keeps_the_token_and_the_server(
     told = processes.cli("login", up.url, "--token-file", token_file, "--json").json
     assert told["server"] == up.url
     assert stat.S_IMODE(Path(told["file"]).stat().st_mode) == 0o600
-    assert processes.cli("list", "--json").json == {"data": [], "total": 0}
+    assert processes.cli("list", "--json").json["data"] == []
     assert processes.cli("login", "--forget", "--json").json["dropped"]
     assert processes.cli("list", check=False).returncode == 5
 
