@@ -796,6 +796,8 @@ def test_how_the_queue_stands(house: House) -> None:
     )
     (grant,) = house.services.leases.acquire(house.agent("x"), request)
     house.clock.move(90)
+    full = replace(request, free=Resources(cpu_cores=3), holding=[HeldLease(grant.run, 1)])
+    assert house.services.leases.acquire(house.agent("x"), full) == []  # it is still there
 
     status = house.services.queue.status(house.admin)
 
