@@ -131,7 +131,11 @@ def open_house(
     """Open services in *folder*; their caller closes them."""
     clock = Clock(start)
     services = build(folder / "data", url=url, now=clock, options=options)
-    admin = services.access.authenticate(services.admin_token_file.read_text().strip())
+    try:
+        admin = services.access.authenticate(services.admin_token_file.read_text().strip())
+    except BaseException:
+        services.close()
+        raise
     house = House(services, clock, folder, admin)
     services.feed.subscribe(house.told.extend)
     return house

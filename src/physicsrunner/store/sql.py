@@ -29,7 +29,11 @@ class SqlStore(
 
     def __init__(self, url: str) -> None:
         super().__init__(Database(url))
-        upgrade(self._db)
+        try:
+            upgrade(self._db)
+        except BaseException:
+            self._db.close()  # nobody has a store to close
+            raise
 
     @property
     def database(self) -> Database:
