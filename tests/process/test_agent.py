@@ -24,6 +24,7 @@ from physicsrunner.core.state import RunState
 from physicsrunner.errors import ServerUnavailable
 from physicsrunner.runner.result import RunResult
 from physicsrunner.wire import rest
+from physicsrunner.wire.codec import decode
 from physicsrunner.wire.messages import LeaseGrant, Resources
 from tests.contract.rest_server import RestServer, rest_server, zip_of
 from tests.support.processes import LISTENING, Processes, Started
@@ -244,8 +245,11 @@ def test_the_unfinished_comes_before_new_work_and_faults_do_not_end_the_agent(
     """A work folder of before is first; an error of one run does not keep the next from running;
     what was not delivered is tried again."""
     work = tmp_path / "work"
-    before = prepare(work, granted("before"), "http://server")
     with rest_server(tmp_path / "data") as server:
+        model = server.model()["id"]
+        first = server.value("POST", rest.SIMULATIONS, json={"model_id": model})["id"]
+        (lease,) = server.value("POST", rest.LEASES, json={"agent": "here"})
+        before = prepare(work, decode(LeaseGrant, lease), "http://server")
         runner = FakeRunner(
             server,
             RuntimeError("broken"),
@@ -254,14 +258,13 @@ def test_the_unfinished_comes_before_new_work_and_faults_do_not_end_the_agent(
             outcome(delivered=True),
             outcome(delivered=True),
         )
-        model = server.model()["id"]
         run = server.value("POST", rest.SIMULATIONS, json={"model_id": model})["id"]
         with running(server.url, server.admin, work, runner):
             wait_until(
                 lambda: not list(unfinished(work)) and not runner.outcomes,
                 on_timeout=lambda: runner.carried,
             )
-    assert runner.carried[0] == "before"
+    assert runner.carried[0] == first
     assert run in runner.carried
     assert not before.root.exists()
 

@@ -96,7 +96,7 @@ def test_a_full_disk_gives_the_run_to_another(fleet: Fleet, small: SmallDisk) ->
     small.fill()
     run = fleet.submit("one")
     wait_until(
-        lambda: "cannot be written: No space left" in agent.output(),
+        lambda: "No space left on device; asking for no work" in agent.output(),
         timeout=60,
         on_timeout=agent.story,
     )

@@ -119,8 +119,9 @@ def test_a_refused_one_time_token_is_named(fleet: Fleet) -> None:
 def test_an_agent_on_which_runs_keep_failing_at_start_is_paused(fleet: Fleet) -> None:
     """Five in a row; it is paused with the reason, the next run waits, a person lifts it."""
     agent = fleet.agent("here", "--slots", "1")
-    broken = fleet.upload(b"this is no archive")
-    inputs = [{"path": "mesh.zip", "extract": True, **broken}]
+    broken = fleet.upload(b"what was sent")
+    (fleet.server.data / "inputs" / broken["sha256"]).write_bytes(b"what came out")
+    inputs = [{"path": "mesh.msh", **broken}]
     runs = [fleet.submit(f"run{n}", inputs=inputs) for n in range(5)]
     for run in runs:
         fleet.wait(run, "failed")

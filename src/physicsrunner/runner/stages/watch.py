@@ -176,7 +176,8 @@ class Watchers:
             with self._guard:
                 if self._ended:
                     return
-                self._follower = self._make_follower()
+                if self._follower is None:  # two threads may hear of the first output
+                    self._follower = self._make_follower()
             paths = {self._attempt.folder.root}
         follower = self._follower
         if follower is not None:
