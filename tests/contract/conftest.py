@@ -50,8 +50,8 @@ def every_store_is_sound(
         monkeypatch.setattr(kind, "__init__", opened)
         monkeypatch.setattr(kind, "close", closed)
     yield
-    for store in open_ones:
-        check(store)
+    while open_ones:
+        open_ones[-1].close()  # a test that played a kill left it open; closing takes it out
     assert not wrong, "\n".join(wrong)
 
 
