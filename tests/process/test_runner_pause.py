@@ -133,7 +133,7 @@ def test_the_time_limit_stands_still(tmp_path: Path, processes: Processes) -> No
     records = {record["event"]: record["time"] for record in journal(tmp_path)}
     started = next(each["started"] for each in journal(tmp_path) if each["event"] == "program")
     ran = records["stopping"] - started - (records["resumed"] - records["paused"])
-    assert ran >= 3.0
+    assert ran >= 2.9  # a note is dated when it is written, a moment after what it tells of
 
 
 def _age(root: Path) -> float:
