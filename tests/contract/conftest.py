@@ -19,13 +19,12 @@ from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture(autouse=True)
-def every_store_is_sound(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def every_store_is_sound(request: pytest.FixtureRequest) -> Iterator[None]:
     """Check each store just before it is closed; what nobody closed, after the test."""
     strict = not request.node.path.name.startswith("test_store")
     wrong: list[str] = []
     open_ones: list[Any] = []
+    patches = pytest.MonkeyPatch()  # our own: a test may undo what it patched itself
 
     def check(store: Any) -> None:
         # A test may have broken its database on purpose.
@@ -47,11 +46,12 @@ def every_store_is_sound(
                 check(self)
             _close(self)
 
-        monkeypatch.setattr(kind, "__init__", opened)
-        monkeypatch.setattr(kind, "close", closed)
+        patches.setattr(kind, "__init__", opened)
+        patches.setattr(kind, "close", closed)
     yield
-    while open_ones:
-        open_ones[-1].close()  # a test that played a kill left it open; closing takes it out
+    for left in list(open_ones):  # a test that played a kill left them open
+        left.close()
+    patches.undo()
     assert not wrong, "\n".join(wrong)
 
 

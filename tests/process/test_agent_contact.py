@@ -82,9 +82,13 @@ def test_a_server_that_is_away_for_a_while_changes_nothing(processes: Processes)
     assert {name: fleet.pids(name) for name in policies} == {n: [p] for n, p in pids.items()}
 
 
-def test_a_server_that_is_away_for_long_finds_what_each_run_asked_for(fleet: Fleet) -> None:
+def test_a_server_that_is_away_for_long_finds_what_each_run_asked_for(
+    processes: Processes,
+) -> None:
     """wait: it goes on for ever; retry and fail: the agent stops them itself, and the server
     then does what the run asked for."""
+    # The server has the same patience after its restart: the agent must speak before it ends.
+    fleet = Fleet(processes, lease_s=LEASE_S, grace_s=8)
     policies = ("wait", "retry", "fail")
     runs = {
         name: fleet.submit(name, on_lost_contact=name, retry_policy=AT_ONCE) for name in policies

@@ -133,7 +133,7 @@ def test_the_time_limit_stands_still(tmp_path: Path, processes: Processes) -> No
     records = {record["event"]: record["time"] for record in journal(tmp_path)}
     started = next(each["started"] for each in journal(tmp_path) if each["event"] == "program")
     ran = records["stopping"] - started - (records["resumed"] - records["paused"])
-    assert ran >= 2.9  # a note is dated when it is written, a moment after what it tells of
+    assert round(ran, 6) >= 3.0  # times of today in a float know no more digits
 
 
 def _age(root: Path) -> float:

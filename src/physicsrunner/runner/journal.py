@@ -88,12 +88,22 @@ class Journal:
         self._later: list[tuple[bytes, dict[str, Any]]] = []  # lines that wait for the next note
         self._whole = -1  # the size at which the file ends with a line's end
 
-    def note(self, event: str, *, sync: bool = True, later: bool = False, **fields: Any) -> None:
+    def note(
+        self,
+        event: str,
+        *,
+        at: float | None = None,
+        sync: bool = True,
+        later: bool = False,
+        **fields: Any,
+    ) -> None:
         """
-        Append one event with the present time.
+        Append one event.
 
         Parameters
         ----------
+        at
+            When it happened, POSIX seconds; None: now.
         sync
             It must outlive the machine's crash, as must all before it. Whatever a restart may do
             again without harm need not: to outlive this process, writing is enough, and a busy
@@ -107,7 +117,7 @@ class Journal:
         StorageFull
             It cannot be written.
         """
-        record = {"event": event, "time": self._now(), **encode(fields)}
+        record = {"event": event, "time": self._now() if at is None else at, **encode(fields)}
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
         line = text.encode() + b"\n"
         known, self._known = self._known, None

@@ -146,7 +146,7 @@ class _Supervision:
         elif stop.pausing and self._paused_since is None:
             # On disk first: a program that nobody knows as paused would never go on.
             self._paused_since = now
-            attempt.journal.note("paused", sync=False)
+            attempt.journal.note("paused", at=now, sync=False)
             self._suspend()
         elif not stop.pausing and self._paused_since is not None:
             self._resume(now)
@@ -162,15 +162,16 @@ class _Supervision:
         if self._paused_since is None:
             return
         self._attempt.engine.resume(self._native_id)
-        self._attempt.journal.note("resumed", sync=False)
-        self._paused_s += max(0.0, now - self._paused_since)
+        woken = max(now, self._attempt.clock.now())  # it stood still until here
+        self._attempt.journal.note("resumed", at=woken, sync=False)
+        self._paused_s += max(0.0, woken - self._paused_since)
         self._paused_since = None
-        self._silence.restart(now)
+        self._silence.restart(woken)
 
     def _begin_stop(self, reason: str, now: float) -> None:
         attempt = self._attempt
         attempt.log.info("asking the program to stop: %s", reason)
-        attempt.journal.note("stopping", reason=reason)
+        attempt.journal.note("stopping", at=now, reason=reason)
         try:
             attempt.folder.stop_file.write_text(f"{reason}\n", "utf-8")
         except OSError as error:
