@@ -49,7 +49,7 @@ def every_store_is_sound(request: pytest.FixtureRequest) -> Iterator[None]:
         patches.setattr(kind, "__init__", opened)
         patches.setattr(kind, "close", closed)
     yield
-    for left in list(open_ones):  # a test that played a kill left them open
+    for left in open_ones.copy():  # a test that played a kill left them open
         left.close()
     patches.undo()
     assert not wrong, "\n".join(wrong)
