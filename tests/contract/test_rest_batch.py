@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from physicsrunner.wire import rest
 from physicsrunner.wire.batch import MAX_RUNS
-from tests.contract.rest_server import RestServer, rest_server
+from tests.contract.rest_server import RestServer, rest_server, zip_of
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +163,43 @@ def test_a_study_of_another_is_not_joined(server: RestServer, model: str) -> Non
     assert server.call("POST", rest.BATCH, json=body, token=user).status_code == 403
     assert server.call("POST", rest.STUDIES, json={"name": "x"}, token=viewer).status_code == 403
     assert server.value("GET", rest.study(study))["counts"] == {}
+
+
+@pytest.mark.parametrize("project", ["nowhere", "no where", "\u0000", "\ud800", "x" * 70, ""])
+def test_nothing_is_made_in_a_project_that_is_not_there(
+    server: RestServer, model: str, project: str
+) -> None:
+    """Not by those either who may do everything everywhere: 404, and 422 for what is no id."""
+    before = total(server), len(server.value("GET", rest.STUDIES)["data"])
+    status = 404 if project == "nowhere" else 422
+    run = {"model_id": model, "project_id": project}
+    for path, body in (
+        (rest.SIMULATIONS, run),
+        (rest.SIMULATIONS, {"project_id": project, "claim": {"agent": "here"}}),
+        (rest.BATCH, {"runs": [{"model_id": model}, run]}),
+        (rest.BATCH, {"base_request": run, "parameter_variations": [{}], "study": {"name": "s"}}),
+        (rest.STUDIES, {"name": "s", "project_id": project}),
+    ):
+        problem = server.value("POST", path, data=json.dumps(body), status=status)
+        assert "project" in problem["detail"] or "Unicode" in problem["detail"], path
+    place = {"project_id": project.encode(errors="replace")}
+    bundle = zip_of({"main.py": b""})
+    answer = server.call("POST", rest.MODELS, params=place, data=bundle)
+    assert answer.status_code == (404 if project == "nowhere" else 422)
+    assert (total(server), len(server.value("GET", rest.STUDIES)["data"])) == before
+
+
+def test_whether_there_is_a_project_is_not_told_to_strangers(
+    server: RestServer, model: str
+) -> None:
+    """Who has no role is refused in the same words, whether there is such a project or not."""
+    server.value("POST", rest.PROJECTS, json={"id": "thermal"}, status=201)
+    server.value("POST", rest.USERS, json={"name": "nobody"}, status=201)
+    body = {"name": "t", "user": "nobody"}
+    token = server.value("POST", rest.TOKENS, json=body, status=201)["token"]
+    told = []
+    for project in ("thermal", "nowhere"):
+        body = {"model_id": model, "project_id": project}
+        problem = server.value("POST", rest.SIMULATIONS, json=body, token=token, status=403)
+        told.append(problem["detail"].replace(project, "P"))
+    assert told[0] == told[1]

@@ -167,6 +167,7 @@ def test_of_a_batch_all_runs_are_queued_or_none(house: House) -> None:
     key = str(uuid.uuid4())
     other = str(uuid.uuid4())
     runs.create(house.user("bob"), replace(good, id=other))
+    house.services.accounts.add_project(house.admin, "p")
     before = runs.list(house.admin, RunFilter()).total
     bad: list[tuple[list[NewRun], type[PhysicsRunnerError], str]] = [
         ([], InvalidRequest, "no run"),

@@ -328,6 +328,7 @@ def test_a_running_run_is_asked_to_stop(house: House) -> None:
 
 def test_a_grant_says_all_that_a_runner_needs(house: House) -> None:
     """Bundle, parameters, environment, limits, deadline and a token for this attempt alone."""
+    house.services.accounts.add_project(house.admin, "p")
     queued(
         house,
         name="r",

@@ -25,6 +25,7 @@ from physicsrunner.errors import (
     TokenExpired,
 )
 from physicsrunner.service.identity import Identity as Identity
+from physicsrunner.service.names import project_id
 from physicsrunner.service.secrets import load_secret as load_secret
 from physicsrunner.service.secrets import write_private as write_private
 from physicsrunner.service.standing import Accounts, Standing
@@ -257,6 +258,19 @@ class AccessService:
         if identity.scope_in(permission, project) is Scope.NONE:
             where = "of no project" if project is None else f"in project {project}"
             raise NotAllowed(f"{identity} has no permission {permission} for what is {where}")
+
+    def require_new(self, identity: Identity, permission: str, project: str | None) -> None:
+        """
+        Do what `require_in` does, and raise `NotFound` where there is no such project.
+
+        Who may do nothing there is not told whether there is one.
+        """
+        self.require_in(identity, permission, project)
+        if project is None:
+            return
+        key = project_id(project)
+        if self._accounts.read(lambda book: book.project(key)) is None:
+            raise NotFound(f"there is no project {key}: `physicsrunner projects add` makes one")
 
     def may(self, identity: Identity, permission: str, run: RunSummary) -> bool:
         """Say whether *identity* has *permission* for *run*."""

@@ -147,7 +147,7 @@ class Batch:
 
     def _check_project(self, project: str | None) -> None:
         if project not in self._projects:
-            self._maker.access.require_in(self._identity, "runs:create", project)
+            self._maker.access.require_new(self._identity, "runs:create", project)
             self._projects.add(project)
 
     def _check_study(self, study: str, project: str | None) -> None:

@@ -72,7 +72,7 @@ class ModelService:
         InvalidRequest, UnsafeArchive
             If it is no zip, has no main.py, or holds what must not be unpacked.
         """
-        self._access.require_in(identity, "models:create", project)
+        self._access.require_new(identity, "models:create", project)
         title = (name or "").strip() or "model"
         if len(title) > 255:
             raise InvalidRequest("the model's name is longer than 255 characters")

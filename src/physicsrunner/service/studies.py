@@ -47,7 +47,7 @@ class StudyService:
         Conflict
             If it is another person's, and the caller may not read it.
         """
-        self._access.require_in(identity, "studies:create", wanted.project_id)
+        self._access.require_new(identity, "studies:create", wanted.project_id)
         limit = wanted.max_concurrent_runs
         if limit is not None and limit < 1:
             raise InvalidRequest(f"max_concurrent_runs {limit}: it is 1 or more")
