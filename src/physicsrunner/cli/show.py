@@ -10,6 +10,8 @@ import click
 from physicsrunner.cli.command import Invocation, make_command
 from physicsrunner.cli.list import duration, state_words
 from physicsrunner.cli.tables import Column, ago, number, seconds
+from physicsrunner.core.lease import WAIT
+from physicsrunner.core.retry import FAILURES, MAX_LOST
 from physicsrunner.core.run import PRIORITIES
 
 if TYPE_CHECKING:
@@ -69,11 +71,9 @@ def show(call: Invocation, client: Client, run: dict[str, Any]) -> None:
         [["  " + name, value] for name, value in facts if value],
     )
     _attempt_table(call, run.get("attempts") or [], now)
-    parameters = (run.get("parameters") or {}).get("inputs") or {}
-    if parameters:
-        screen.text()
-        rows = [["  " + name, number(value)] for name, value in parameters.items()]
-        screen.table([Column("  PARAMETER"), Column("VALUE", shrink=True)], rows)
+    _value_table(call, "PARAMETER", (run.get("parameters") or {}).get("inputs"))
+    # The server has put *** in the place of each secret.
+    _value_table(call, "VARIABLE", (run.get("configuration") or {}).get("environment_variables"))
     results = run.get("results") or []
     if results:
         screen.text()
@@ -95,19 +95,44 @@ def _asked_for(run: dict[str, Any]) -> list[tuple[str, str]]:
         (run.get("storage_gb", 0), "GB of storage"),
     ]
     told = [f"{amount:g} {what}" for amount, what in needs if amount and (amount, what) != _USUAL]
-    policy = run.get("retry_policy") or {}
-    retries = policy.get("max_retries")
     priority = run.get("priority", usual)
+    lost = run.get("on_lost_contact") or WAIT
     return [
         ("priority", "" if priority == usual else words.get(priority, str(priority))),
         ("needs", ", ".join([*told, *(run.get("labels") or [])])),
         ("time limit", seconds(run.get("time_limit_s"))),
-        ("retries", f"{run.get('retry_count', 0)} of {retries}" if retries else ""),
+        ("queue limit", seconds(run.get("queue_limit_s"))),
+        ("silence limit", _silence(run)),
+        ("retries", _retries(run)),
+        ("lost contact", "" if lost == WAIT else lost),
         ("project", run.get("project_id") or ""),
         ("study", run.get("study_id") or ""),
         ("repeats", f"run {run['retry_of']}" if run.get("retry_of") else ""),
         ("pinned", "yes" if run.get("pinned") else ""),
     ]
+
+
+def _silence(run: dict[str, Any]) -> str:
+    limit = seconds(run.get("silence_limit_s"))
+    return f"{limit}, then it is stopped" if limit and run.get("stop_when_silent") else limit
+
+
+def _retries(run: dict[str, Any]) -> str:
+    """Return in words how often the run is tried again, how much later and after what."""
+    policy = run.get("retry_policy") or {}
+    told = []
+    if policy.get("max_retries"):
+        told.append(f"{run.get('retry_count', 0)} of {policy['max_retries']}")
+    delay, grows = policy.get("retry_delay_seconds"), policy.get("exponential_backoff")
+    if delay is not None:
+        told.append(f"{delay:g} s later" + (", then twice as long each time" if grows else ""))
+    elif grows:
+        told.append("each wait twice the one before")
+    if tuple(on := policy.get("retry_on_failure_types") or FAILURES) != FAILURES:
+        told.append("after " + ", ".join(on))
+    if policy.get("max_lost", MAX_LOST) != MAX_LOST:
+        told.append(f"lost machines: {policy['max_lost']}")
+    return "; ".join(told)
 
 
 def _attempt_table(call: Invocation, attempts: list[dict[str, Any]], now: float) -> None:
@@ -132,6 +157,14 @@ def _attempt_table(call: Invocation, attempts: list[dict[str, Any]], now: float)
     ]
     call.screen.text()
     call.screen.table(columns, rows)
+
+
+def _value_table(call: Invocation, title: str, values: Any) -> None:
+    if not isinstance(values, dict) or not values:
+        return
+    rows = [["  " + name, number(value)] for name, value in values.items()]
+    call.screen.text()
+    call.screen.table([Column("  " + title), Column("VALUE", shrink=True)], rows)
 
 
 def result_table(call: Invocation, results: list[dict[str, Any]], *, indent: str = "") -> None:
