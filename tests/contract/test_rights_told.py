@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from physicsrunner.core.lease import LeaseTerms
 from physicsrunner.core.run import NewRun, NewStudy, RunRecord
+from physicsrunner.core.state import RunState
 from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from physicsrunner.service.access import Identity
-from physicsrunner.wire.messages import Enrollment, SyncOp
+from physicsrunner.wire.messages import Enrollment, HeldLease, Renewals, SyncOp
 from tests.contract.service_house import House, open_house
+
+TERMS = LeaseTerms()
 
 
 @dataclass
@@ -160,11 +164,56 @@ def test_an_agent_does_not_get_at_the_runs_of_a_machine_by_taking_its_name(stree
     assert street.house.sync(agent, [op], b"x")[0].error == "not_allowed"
 
 
-def test_the_token_of_an_attempt_ends_with_who_carries_it_out(street: Street) -> None:
-    """A person who was disabled gets no fresh token for the run that they claimed."""
-    services = street.house.services
-    _, grant = services.runs.claim(street.ada, NewRun(), "laptop")
+def renewed(house: House, bearer: Identity, run: str) -> str | None:
+    """Renew attempt 1 of *run*; return the error."""
+    renewals = Renewals([HeldLease(run, 1)])
+    return house.services.leases.renew(bearer, renewals)[0].error
+
+
+@pytest.mark.parametrize("how", ["disabled", "left", "viewer"])
+def test_the_lease_of_a_claimed_run_ends_with_who_carries_it_out(street: Street, how: str) -> None:
+    """Who was disabled or lost the right to claim there keeps no lease and gets no fresh token."""
+    house, admin, services = street.house, street.house.admin, street.house.services
+    services.accounts.add_project(admin, "thermal")
+    services.accounts.set_member(admin, "thermal", "ada", "user")
+    ada = services.access.refreshed(street.ada)
+    fails = NewRun(project_id="thermal", configuration={"on_lost_contact": "fail"})
+    run, grant = services.runs.claim(ada, fails, "laptop")
+    bearer = services.access.authenticate(grant.token)
     assert services.access.exchange(grant.token)
-    services.accounts.change_user(street.house.admin, "ada", disabled=True)
-    with pytest.raises(NotAllowed, match="disabled"):
+    assert services.leases.grant(bearer, run.id, 1)
+    house.clock.move(TERMS.lease_s / 2)
+    assert renewed(house, bearer, run.id) is None
+
+    if how == "disabled":
+        services.accounts.change_user(admin, "ada", disabled=True)
+    elif how == "left":
+        services.accounts.remove_member(admin, "thermal", "ada")
+    else:
+        services.accounts.set_member(admin, "thermal", "ada", "viewer")
+    with pytest.raises(NotAllowed):
         services.access.exchange(grant.token)
+    with pytest.raises(NotAllowed):
+        services.leases.grant(bearer, run.id, 1)
+    assert renewed(house, bearer, run.id) == "not_allowed"
+
+    house.clock.move(TERMS.lease_s + 1)
+    assert services.leases.expire(house.clock()) == [run.id]
+    for _ in range(round(TERMS.grace_s / TERMS.lease_s) + 1):  # in steps: the server never slept
+        house.clock.move(TERMS.lease_s)
+        services.leases.expire(house.clock())
+    ended = services.runs.get(admin, run.id)
+    assert (ended.status, ended.error_code) == (RunState.FAILED, "lost_contact")
+
+
+def test_who_is_let_in_again_goes_on_with_the_run_that_they_claimed(street: Street) -> None:
+    """The run was waited for; the leases of others were never touched."""
+    house, services = street.house, street.house.services
+    run, grant = services.runs.claim(street.ada, NewRun(), "laptop")
+    other, theirs = services.runs.claim(street.eve, NewRun(), "laptop")
+    bearer, others = (services.access.authenticate(one.token) for one in (grant, theirs))
+    services.accounts.change_user(house.admin, "ada", disabled=True)
+    assert renewed(house, bearer, run.id) == "not_allowed"
+    assert renewed(house, others, other.id) is None
+    services.accounts.change_user(house.admin, "ada", disabled=False)
+    assert renewed(house, bearer, run.id) is None

@@ -74,4 +74,6 @@ class Heartbeat:
             self._renew_s = answer.renew_s
         if answer.token:
             self._on_token(answer.token)
+        if answer.error:
+            self._log.info("the lease was not renewed: the server answered %s", answer.error)
         self._heed(list(answer.commands), answer.error)

@@ -30,6 +30,7 @@ from physicsrunner.service.secrets import load_secret as load_secret
 from physicsrunner.service.secrets import write_private as write_private
 from physicsrunner.service.standing import Accounts, Standing
 from physicsrunner.service.tokens import TokenBook
+from physicsrunner.store.accounts import AccountReader
 from physicsrunner.store.base import Store
 from physicsrunner.wire import tokens
 
@@ -173,17 +174,25 @@ class AccessService:
         run = self._store.summary(claims.run)
         if run is None or self._store.attempt(claims.run, claims.attempt) is None:
             raise NotFound(f"there is no attempt {claims.attempt} of run {claims.run}")
-        if run.claimed and self._is_disabled(run.created_by):
-            raise NotAllowed(f"user {run.created_by} is disabled")
+        self.require_carrier(run)
         return self.attempt_token(claims.run, claims.attempt, claims.subject)
 
     def _is_claimed(self, run: str) -> bool:
         found = self._store.summary(run)
         return found is not None and found.claimed
 
-    def _is_disabled(self, user: str) -> bool:
-        row = self._accounts.read(lambda book: book.user(user))
-        return row is not None and row.disabled
+    def require_carrier(self, run: RunSummary) -> None:
+        """
+        Raise `NotAllowed` where who carries out *run* themselves may do so no more.
+
+        Its attempt's token stands for that person: it gets no fresh one, and keeps no lease, when
+        they were disabled or have lost the right to claim runs of that project.
+        """
+        if not run.claimed:
+            return
+        who = self._accounts.read(lambda book: _person(book, run.created_by))
+        if who is not None:
+            self.require_in(who, "runs:claim", run.project_id)
 
     def attempt_token(self, run: str, attempt: int, agent: str) -> str:
         """Return a token that can touch one attempt of one run, as *agent*."""
@@ -352,6 +361,17 @@ class AccessService:
 def is_creator(identity: Identity, run: RunSummary) -> bool:
     """Say whether *identity* is the person who created *run*."""
     return identity.kind == "user" and run.created_by == identity.subject
+
+
+def _person(book: AccountReader, name: str) -> Identity | None:
+    """Return what the person *name* may do now, whatever token they use; None: there is none."""
+    row = book.user(name)
+    if row is None:
+        return None
+    if row.disabled:
+        raise NotAllowed(f"user {name} is disabled")
+    roles = {member.project_id: member.role for member in book.members(user=name)}
+    return Identity("user", name, row.role, projects=roles)
 
 
 def _identity(claims: tokens.Claims, standing: Standing | None, origin: str | None) -> Identity:

@@ -120,6 +120,7 @@ class LeaseService:
         record = self._record(run)
         if not is_holder(record, attempt, agent):
             raise LeaseLost(run, attempt)
+        self._access.require_carrier(record)
         return self._grants.grant(record, self._now())
 
     def claim_again(self, identity: Identity, run: RunRecord, agent: str) -> RunRecord:
@@ -184,7 +185,12 @@ class LeaseService:
             if identity.kind == "agent":
                 self._access.require(identity, "leases:renew")
                 return identity.subject
-            return self._access.holder(identity, lease.run, lease.attempt, "leases:renew")
+            agent = self._access.holder(identity, lease.run, lease.attempt, "leases:renew")
+            if identity.kind == "attempt":
+                run = self._record(lease.run)
+                if run.status in HELD:  # of one that is over its holder hears that
+                    self._access.require_carrier(run)
+            return agent
         except PhysicsRunnerError as error:
             return error
 

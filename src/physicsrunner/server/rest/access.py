@@ -134,12 +134,8 @@ async def refresh(who: Refreshing, parts: Shared) -> Response:
     """
     Answer with a token that lasts as long again, with the same limits.
 
-    The old one stays good until it expires. An attempt's token gets a fresh one as by the exchange.
+    The old one stays good until it expires. An attempt's token is exchanged when it has expired.
     """
-    if who.kind == "attempt":
-        make = parts.services.access.attempt_token
-        token = await to_thread.run_sync(make, who.run or "", who.attempt or 0, who.subject)
-        return answer({"token": token}, headers={"Cache-Control": "no-store"})
     return issued(await to_thread.run_sync(parts.services.access.tokens.refresh, who))
 
 
