@@ -57,6 +57,7 @@ from physicsrunner.server.rest import (
     webhooks,
 )
 from physicsrunner.server.rooms import Rooms
+from physicsrunner.server.shortcut import Shortcut, short_routes
 from physicsrunner.server.webhooks import Webhooks
 from physicsrunner.server.ws import Sockets
 from physicsrunner.service.services import Services
@@ -90,6 +91,8 @@ _ROUTERS: Final = (
     webhooks,
     server,
 )
+#: Of these so much is asked that they have a way of their own.
+_SHORT: Final = (sync, leases)
 #: Foreign wires: path and module, each with ``router(services) -> APIRouter``.
 _DOORS: Final = (("/physicsworks", "physicsrunner.server.doors.physicsworks"),)
 
@@ -103,14 +106,17 @@ class Application:
         self._services = services
         self._limits = limits or Limits()
         self._hub: Hub | None = None
+        self._parts: Parts | None = None  # made when it starts
         self.metrics = Metrics()
         self._rooms = Rooms(services.access, services.events, self.metrics)
         self._live = Live(services.access, self._rooms)
         self._sockets = Sockets(services.access, self._rooms)
         self.api = self._api()
-        self.asgi: ASGIApp = socketio.ASGIApp(
+        doors = socketio.ASGIApp(
             self._live.server, self.api, socketio_path=SOCKETIO_PATH.strip("/")
         )
+        short = short_routes(module.router for module in _SHORT)
+        self.asgi: ASGIApp = Shortcut(doors, short, lambda: self._parts)
 
     async def begin_stopping(self) -> None:
         """Wake and send away all who wait: followers and viewers. Requests go on."""
@@ -153,7 +159,7 @@ class Application:
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
         hub = Hub(asyncio.get_running_loop())
         parts = Parts(self._services, hub, self._limits, self.metrics, RateLimit(time.monotonic))
-        api.state.parts = parts
+        api.state.parts = self._parts = parts
         self._hub = hub
         self._rooms.attach(hub)
         carriers = self._carriers(hub)

@@ -15,7 +15,7 @@ import json
 import logging
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
@@ -40,6 +40,9 @@ from physicsrunner.wire.frames import FrameError
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 2
+
+#: Answers one kind of error.
+Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 _LOG = logging.getLogger(__name__)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -90,13 +93,21 @@ def problem_response(
 
 def install(app: FastAPI) -> None:
     """Make *app* answer every error as a problem."""
-    app.add_exception_handler(PhysicsRunnerError, _ours)
-    app.add_exception_handler(FrameError, _bad_frame)
-    app.add_exception_handler(RequestValidationError, _not_valid)
-    app.add_exception_handler(HTTPException, _of_the_framework)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(OSError, _of_the_system)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     app.add_middleware(_Caught)
+
+
+async def answer_to(request: Request, error: Exception) -> Response:
+    """Return the answer that *error*, which a handler raised, means."""
+    handler = handler_of(type(error))
+    return _unexpected(request, error) if handler is None else await handler(request, error)
+
+
+def handler_of(kind: type) -> Handler | None:
+    """Return who answers errors of a *kind*; None: nobody expects them."""
+    found = (_HANDLERS[base] for base in kind.__mro__ if base in _HANDLERS)
+    return next(found, None)
 
 
 def _title(error: PhysicsRunnerError) -> str:
@@ -156,6 +167,16 @@ async def _of_the_system(request: Request, error: Exception) -> Response:
         _LOG.error("%s %s: no space: %s", request.method, request.url.path, error)
         return problem_response(StorageFull("the server's disk is full"))
     return _unexpected(request, error)
+
+
+_HANDLERS: Final[Mapping[type, Handler]] = {
+    PhysicsRunnerError: _ours,
+    FrameError: _bad_frame,
+    RequestValidationError: _not_valid,
+    HTTPException: _of_the_framework,
+    ClientDisconnect: _gone,
+    OSError: _of_the_system,
+}
 
 
 class _Caught:
