@@ -173,6 +173,13 @@ class RunRecord(RunSummary):
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
+def record_from(fields: dict[str, Any]) -> RunRecord:
+    """Return a record of exactly these fields, which must be all that there are."""
+    run = RunRecord.__new__(RunRecord)
+    vars(run).update(fields)
+    return run
+
+
 #: The fields of `RunRecord` that live beside the table of runs.
 BODY_FIELDS: Final = (
     "parameters",

@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import select as polling
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -39,6 +40,8 @@ from physicsrunner.errors import (
     ServerUnavailable,
     StorageFull,
 )
+from physicsrunner.store.hot import ByKeys, Hot, raw
+from physicsrunner.store.readers import Readers
 
 BUSY_MS: Final = 10_000
 CONNECT_S: Final = 10
@@ -63,12 +66,22 @@ class Database:
             self._snapshot = self.engine.execution_options(isolation_level="REPEATABLE READ")
         self._writer = threading.Lock()
         self._writes: Connection | None = None  # kept open; begun and ended by the driver
+        self._readers = Readers(self.engine, self._is_gone)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads: one state of the database throughout."""
         with self.translated(), self._snapshot.connect() as connection:
             yield connection
+
+    def ask(self, question: Hot, values: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
+        """Carry out one statement that reads; return the driver's rows. No transaction is begun."""
+        with self.translated():
+            return self._readers.ask(question, values)
+
+    def ask_by(self, question: ByKeys, keys: Iterable[str], **others: Any) -> list[Any]:
+        """Return the rows of these keys as `ask` does."""
+        return self.ask(*question.of(self.dialect, keys, **others))
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -88,18 +101,14 @@ class Database:
     def _pinned(self) -> Connection:
         """Return the one connection that writes; the pool would cost more than the statements."""
         kept = self._writes
-        driver: Any
-        if kept is not None and self.dialect == "postgresql":
-            driver = kept.connection.driver_connection
-            if driver.closed or _has_spoken(driver):
-                self._drop()
-                kept = None
+        if kept is not None and self._is_gone(raw(kept)):
+            self._drop()
+            kept = None
         if kept is None:
             connection = self.engine.connect()
             kept = self._writes = connection.execution_options(physicsrunner_begun=True)
             if self.dialect == "postgresql":
-                driver = kept.connection.driver_connection
-                driver.autocommit = True  # BEGIN and COMMIT are ours, and need no trip of their own
+                raw(kept).autocommit = True  # BEGIN and COMMIT are ours, with no trip of their own
         return kept
 
     def _undo(self, connection: Connection, driver: Any) -> None:
@@ -154,7 +163,11 @@ class Database:
         """Close all connections."""
         with self._writer:
             self._drop()
+        self._readers.close()
         self.engine.dispose()
+
+    def _is_gone(self, driver: Any) -> bool:
+        return self.dialect == "postgresql" and (driver.closed or _has_spoken(driver))
 
     @property
     def driver_error(self) -> type[Exception]:

@@ -17,7 +17,21 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import JSON, Column, Connection, Executable, Table
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Column,
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    column,
+    func,
+    select,
+)
 
 COPIED: Final = 50  #: from so many rows on PostgreSQL is given them by COPY, not in a pipeline
 _EMPTY: Final[Mapping[type, str]] = {dict: "{}", list: "[]"}
@@ -90,6 +104,33 @@ class Hot:
             fixed = {key: value for key, value in compiled.params.items() if value is not None}
             made = self._made[name] = _Made(str(compiled), order, fixed)
         return made
+
+
+class ByKeys:
+    """A SELECT of those rows whose *key*, a text, is one of many: all keys are one parameter."""
+
+    def __init__(self, query: Select[Any], key: ColumnElement[Any]) -> None:
+        keys = func.json_each(bindparam("keys"))
+        self._one = Hot(query.where(key == bindparam("key")))
+        self._of_json = Hot(query.where(key.in_(select(column("value")).select_from(keys))))
+        self._of_array = Hot(query.where(key == func.any(bindparam("keys", type_=ARRAY(Text)))))
+
+    def of(self, dialect: str, keys: Iterable[str], **others: Any) -> tuple[Hot, Mapping[str, Any]]:
+        """Return the statement for these keys, and its parameters."""
+        several = list(dict.fromkeys(keys))
+        if len(several) == 1:
+            return self._one, {"key": several[0], **others}
+        if dialect == "sqlite":
+            # It ends a text at its first zero byte when it reads JSON, and would find another key.
+            text = json.dumps([key for key in several if "\0" not in key], ensure_ascii=False)
+            return self._of_json, {"keys": text, **others}
+        return self._of_array, {"keys": several, **others}
+
+    def run(self, connection: Connection, keys: Iterable[str]) -> list[Any]:
+        """Return the rows of these keys, as the transaction of *connection* sees them."""
+        statement, values = self.of(connection.dialect.name, keys)
+        rows: list[Any] = statement.run(connection, values).fetchall()
+        return rows
 
 
 class Insert:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Select, func, select, text
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, text
 
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import LEASABLE, TERMINAL, RunState
 from physicsrunner.store import schema
+from physicsrunner.store.hot import Hot
 from physicsrunner.store.partial import IS_HELD
 from physicsrunner.store.sql_counts import read_counts
 from physicsrunner.store.sql_events import SqlEvents
-from physicsrunner.store.sql_rows import summary_of
+from physicsrunner.store.sql_rows import SELECTED, run_of, summary_of
 
 _RUNS: Final = schema.runs.c
 _IS_HELD: Final = cast("ColumnElement[bool]", text(IS_HELD))
 _LEASABLE: Final = sorted(state.value for state in LEASABLE)
 _TERMINAL: Final = sorted(state.value for state in TERMINAL)
+_OF_AGENT: Final = (
+    select(*SELECTED).where(_RUNS.agent == bindparam("agent"), _IS_HELD).order_by(_RUNS.number)
+)
+_ACTIVE: Final = Hot(_OF_AGENT)
+_UNCONFIRMED: Final = Hot(
+    _OF_AGENT.where(
+        _RUNS.status == literal_column(f"'{RunState.PREPARING.value}'"),
+        _RUNS.confirmed.is_(False),
+        _RUNS.claimed.is_(False),
+    )
+)
 
 
 class SqlClock(SqlEvents):
@@ -57,18 +69,11 @@ class SqlClock(SqlEvents):
 
     def unconfirmed(self, agent: str) -> list[RunSummary]:
         """Return the runs leased to *agent* of which it has not been heard since."""
-        query = (
-            select(schema.runs)
-            .where(_RUNS.agent == agent, _IS_HELD, _RUNS.status == RunState.PREPARING.value)
-            .where(_RUNS.confirmed.is_(False), _RUNS.claimed.is_(False))
-            .order_by(_RUNS.number)
-        )
-        return self._summaries(query)
+        return [run_of(row) for row in self._db.ask(_UNCONFIRMED, {"agent": agent})]
 
     def active_on(self, agent: str) -> list[RunSummary]:
         """Return the runs that *agent* holds now, by their number."""
-        query = select(schema.runs).where(_RUNS.agent == agent, _IS_HELD)
-        return self._summaries(query.order_by(_RUNS.number))
+        return [run_of(row) for row in self._db.ask(_ACTIVE, {"agent": agent})]
 
     def ended(
         self,

@@ -8,16 +8,16 @@ one statement. What a run is counted under stands in `kinds` alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, literal_column, select
 
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.store import schema
-from physicsrunner.store.hot import Insert
+from physicsrunner.store.hot import Hot, Insert
 
 #: (kind, key, state) to how many more.
 Moves = Counter[tuple[str, str, str]]
@@ -34,6 +34,16 @@ _ADD: Final = Insert(
     _COUNTS,
     ("kind", "key", "status", "runs"),
     "ON CONFLICT (kind, key, status) DO UPDATE SET runs = run_counts.runs + excluded.runs",
+)
+
+
+#: How many runs of each state there are under a kind and a key.
+COUNTS: Final = Hot(
+    select(_COUNTS.c.status, _COUNTS.c.runs).where(
+        _COUNTS.c.kind == bindparam("kind"),
+        _COUNTS.c.key == bindparam("key"),
+        _COUNTS.c.runs > literal_column("0"),
+    )
 )
 
 
@@ -92,7 +102,9 @@ def write_moves(connection: Connection, changed: Moves) -> None:
 
 def read_counts(connection: Connection, kind: str, key: str) -> dict[RunState, int]:
     """Return how many runs of each state there are under *kind* and *key*."""
-    query = select(_COUNTS.c.status, _COUNTS.c.runs).where(
-        _COUNTS.c.kind == kind, _COUNTS.c.key == key, _COUNTS.c.runs > 0
-    )
-    return {RunState(status): int(runs) for status, runs in connection.execute(query)}
+    return counts_of(COUNTS.run(connection, {"kind": kind, "key": key}).fetchall())
+
+
+def counts_of(rows: Iterable[Sequence[Any]]) -> dict[RunState, int]:
+    """Return what the driver's rows of `COUNTS` say."""
+    return {RunState(status): int(runs) for status, runs in rows}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 
 from physicsrunner.store import schema
 from physicsrunner.store.base import Listener
@@ -49,10 +49,6 @@ class SqlEvents:
     def _tell(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:
             listener(events)
-
-    def _transact(self, work: Callable[[Connection, list[Event]], T]) -> T:
-        """Do *work*, which needs no more than a connection and the list of told events."""
-        return self._write(lambda transaction: work(transaction.connection, transaction.told))
 
     def append_events(self, events: Sequence[Event], *, by: Actor | None = None) -> list[Event]:
         """Write *events*, and return them with their ids."""

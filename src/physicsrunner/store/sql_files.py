@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
+from sqlalchemy import and_, bindparam, delete, insert, select
 
 from physicsrunner.store import schema
 from physicsrunner.store.base import Actor, FileRow
+from physicsrunner.store.hot import ByKeys, Hot, Insert
 from physicsrunner.store.sql_events import SqlEvents, Transaction
 from physicsrunner.wire.live import Event
 
-_FILES: Final = schema.files
-_CHUNK: Final = 400  # names in one IN (...)
+_FILES: Final = schema.files.c
+_OF_ATTEMPT: Final = and_(_FILES.run_id == bindparam("run"), _FILES.attempt == bindparam("attempt"))
+_SEALED: Final = select(_FILES.path, _FILES.size, _FILES.sha256).where(_OF_ATTEMPT)
+_ALL: Final = Hot(_SEALED)
+_BY_PATH: Final = ByKeys(_SEALED, _FILES.path)
+_FORGET: Final = Hot(delete(schema.files).where(_OF_ATTEMPT, _FILES.path == bindparam("path")))
+_SEAL: Final = Insert(
+    schema.files,
+    ("run_id", "attempt", "path", "size", "sha256"),
+    "ON CONFLICT (run_id, attempt, path) "
+    "DO UPDATE SET size = excluded.size, sha256 = excluded.sha256",
+)
 
 
 class SqlFiles(SqlEvents):
@@ -31,67 +42,36 @@ class SqlFiles(SqlEvents):
         """Keep *files* as sealed, in place of rows of the same paths, and write *events*."""
 
         def work(transaction: Transaction) -> None:
-            connection = transaction.connection
-            paths = [row.path for row in files]
-            present = _sealed(connection, run, attempt, paths)
-            for some in _chunks(list(present)):
-                connection.execute(delete(_FILES).where(_of(run, attempt, some)))
-            rows = [
-                {
-                    "run_id": run,
-                    "attempt": attempt,
-                    "path": row.path,
-                    "size": row.size,
-                    "sha256": row.sha256,
-                }
-                for row in files
-            ]
-            if rows:
-                connection.execute(insert(_FILES), rows)
+            rows = [(run, attempt, row.path, row.size, row.sha256) for row in files]
+            _SEAL.rows(transaction.connection, rows)
             transaction.write_events(events)
 
         self._write(work, by)
 
     def unseal(self, run: str, attempt: int, path: str, *, removed_at: float | None = None) -> None:
         """Forget that a file is sealed; with *removed_at* keep the row among the removed files."""
+        key = {"run": run, "attempt": attempt}
 
-        def work(connection: Connection, _told: list[Event]) -> None:
-            row = _sealed(connection, run, attempt, [path]).get(path)
+        def work(transaction: Transaction) -> None:
+            connection = transaction.connection
+            statement, values = _BY_PATH.of(connection.dialect.name, [path], **key)
+            row = statement.run(connection, values).fetchone()
             if row is None:
                 return
-            connection.execute(delete(_FILES).where(_of(run, attempt, [path])))
+            _FORGET.run(connection, {**key, "path": path})
             if removed_at is not None:
                 removed = {"run_id": run, "attempt": attempt, "removed_at": removed_at}
-                connection.execute(insert(schema.removed_files), {**removed, **vars(row)})
+                connection.execute(insert(schema.removed_files), {**removed, **vars(FileRow(*row))})
 
-        self._transact(work)
+        self._write(work)
 
     def sealed(
         self, run: str, attempt: int, paths: Sequence[str] | None = None
     ) -> dict[str, FileRow]:
         """Return the sealed files of an attempt by path: all, or those of *paths*."""
-        with self._db.read() as connection:
-            return _sealed(connection, run, attempt, paths)
-
-
-def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(paths), _CHUNK):
-        yield paths[start : start + _CHUNK]
-
-
-def _of(run: str, attempt: int, paths: Sequence[str] | None) -> ColumnElement[bool]:
-    table = _FILES.c
-    key = and_(table.run_id == run, table.attempt == attempt)
-    return key if paths is None else and_(key, table.path.in_(paths))
-
-
-def _sealed(
-    connection: Connection, run: str, attempt: int, paths: Sequence[str] | None
-) -> dict[str, FileRow]:
-    wanted: list[Sequence[str] | None] = [None] if paths is None else list(_chunks(paths))
-    found: dict[str, FileRow] = {}
-    for some in wanted:
-        query = select(_FILES.c.path, _FILES.c.size, _FILES.c.sha256)
-        rows: Any = connection.execute(query.where(_of(run, attempt, some)))
-        found.update((row.path, FileRow(row.path, row.size, row.sha256)) for row in rows)
-    return found
+        key = {"run": run, "attempt": attempt}
+        if paths is None:
+            rows = self._db.ask(_ALL, key)
+        else:
+            rows = self._db.ask_by(_BY_PATH, paths, **key) if paths else []
+        return {row[0]: FileRow(*row) for row in rows}

@@ -7,30 +7,25 @@ and counts everything.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import (
-    ARRAY,
-    JSON,
-    Boolean,
-    Connection,
-    Text,
-    bindparam,
-    column,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import JSON, Boolean, Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from physicsrunner.core.run import RunSummary, altered, summary_from
+from physicsrunner.core.run import (
+    BODY_FIELDS,
+    RunRecord,
+    RunSummary,
+    altered,
+    record_from,
+    summary_from,
+)
 from physicsrunner.core.state import RunState
 from physicsrunner.store import schema
-from physicsrunner.store.hot import Hot, encoder, loaded
+from physicsrunner.store.hot import ByKeys, Hot, encoder, loaded
 from physicsrunner.store.rows import Change
 from physicsrunner.store.sql_counts import COUNTED
 from physicsrunner.store.sql_transaction import Changed, Transaction
@@ -41,15 +36,14 @@ SELECTED: Final = tuple(schema.runs.c[name] for name in COLUMNS)
 _RUNS: Final = schema.runs.c
 _FLAGS: Final = tuple(name for name in COLUMNS if isinstance(_RUNS[name].type, Boolean))
 _DOCUMENTS: Final = tuple(name for name in COLUMNS if isinstance(_RUNS[name].type, JSON))
-_LISTED: Final = func.json_each(bindparam("runs"))
+_BODIES: Final = [schema.run_bodies.c[name] for name in BODY_FIELDS]
+_RECORDS: Final = select(*SELECTED, *_BODIES).join(schema.run_bodies)
 # Without FOR UPDATE: whoever writes is alone, on every database.
-_BY_ID: Final = Hot(select(*SELECTED).where(_RUNS.id == bindparam("run")))
-_BY_IDS: Final = Hot(
-    select(*SELECTED).where(_RUNS.id.in_(select(column("value")).select_from(_LISTED)))
-)
-_OF_ARRAY: Final = Hot(
-    select(*SELECTED).where(_RUNS.id == func.any(bindparam("runs", type_=ARRAY(Text))))
-)
+BY_ID: Final = ByKeys(select(*SELECTED), _RUNS.id)
+BY_NUMBER: Final = Hot(select(*SELECTED).where(_RUNS.number == bindparam("number")))
+RECORDS_BY_ID: Final = ByKeys(_RECORDS, _RUNS.id)
+RECORD_BY_NUMBER: Final = Hot(_RECORDS.where(_RUNS.number == bindparam("number")))
+_STATES: Final = {state.value: state for state in RunState}
 _encoded_run: Final = encoder(tuple(_RUNS))
 _encoded_body: Final = encoder(tuple(schema.run_bodies.c))
 _ATTEMPT: Final = frozenset(schema.attempts.c.keys())
@@ -57,6 +51,18 @@ _ATTEMPT: Final = frozenset(schema.attempts.c.keys())
 
 def run_of(row: Sequence[Any]) -> RunSummary:
     """Return the run of a driver's row of `SELECTED`."""
+    return summary_from(_values(row))
+
+
+def record_of(row: Sequence[Any]) -> RunRecord:
+    """Return the run of a driver's row of `SELECTED` and its body."""
+    values = _values(row[: len(COLUMNS)])
+    for name, value in zip(BODY_FIELDS, row[len(COLUMNS) :], strict=True):
+        values[name] = loaded(value) if isinstance(value, str) else value
+    return record_from(values)
+
+
+def _values(row: Sequence[Any]) -> dict[str, Any]:
     values = dict(zip(COLUMNS, row, strict=True))
     for name in _FLAGS:
         values[name] = bool(values[name])
@@ -64,8 +70,8 @@ def run_of(row: Sequence[Any]) -> RunSummary:
         value = values[name]
         if isinstance(value, str):  # PostgreSQL's driver has read it already
             values[name] = loaded(value)
-    values["status"] = RunState(values["status"])
-    return summary_from(values)
+    values["status"] = _STATES[values["status"]]
+    return values
 
 
 def summary_of(row: Mapping[Any, Any]) -> RunSummary:
@@ -75,14 +81,7 @@ def summary_of(row: Mapping[Any, Any]) -> RunSummary:
 
 def present(connection: Connection, runs: Iterable[str]) -> dict[str, RunSummary]:
     """Return those of *runs* that there are, by id. Nobody else writes until the end."""
-    ids = list(dict.fromkeys(runs))
-    if len(ids) == 1:
-        rows = _BY_ID.run(connection, {"run": ids[0]}).fetchall()
-    elif connection.dialect.name == "sqlite":
-        rows = _BY_IDS.run(connection, {"runs": json.dumps(ids)}).fetchall()
-    else:
-        rows = _OF_ARRAY.run(connection, {"runs": ids}).fetchall()
-    found = [run_of(row) for row in rows]
+    found = [run_of(row) for row in BY_ID.run(connection, runs)]
     return {run.id: run for run in found}
 
 

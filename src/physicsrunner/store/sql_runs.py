@@ -5,26 +5,32 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from physicsrunner.core.run import BODY_FIELDS, RunRecord, RunSummary, summary_from
 from physicsrunner.core.state import TERMINAL, RunState
 from physicsrunner.errors import NotFound, PhysicsRunnerError
 from physicsrunner.store import schema
 from physicsrunner.store.base import Decide
-from physicsrunner.store.hot import Insert
+from physicsrunner.store.hot import ByKeys, Hot, Insert
 from physicsrunner.store.outbox import Received
 from physicsrunner.store.rows import Actor, AttemptRecord
-from physicsrunner.store.sql_counts import came, read_counts
+from physicsrunner.store.sql_counts import COUNTS, came, counts_of
 from physicsrunner.store.sql_events import SqlEvents, Transaction, waits_not
 from physicsrunner.store.sql_rows import (
+    BY_ID,
+    BY_NUMBER,
     COLUMNS,
+    RECORD_BY_NUMBER,
+    RECORDS_BY_ID,
     apply,
     present,
-    summary_of,
+    record_of,
+    run_of,
     write_attempt,
 )
 from physicsrunner.wire.live import Event
@@ -36,8 +42,14 @@ _in_order: Final = itemgetter(*COLUMNS)
 _INSERT_RUNS: Final = Insert(schema.runs, COLUMNS)
 _INSERT_BODIES: Final = Insert(schema.run_bodies, ("run_id", "secrets", *BODY_FIELDS))
 _INSERT_TAGS: Final = Insert(schema.run_tags, ("run_id", "tag", "number"))
-_BODIES: Final = [schema.run_bodies.c[name] for name in BODY_FIELDS]
-_RECORDS: Final = select(*schema.runs.c, *_BODIES).join(schema.run_bodies)
+_SECRETS: Final = Hot(
+    select(schema.run_bodies.c.secrets).where(schema.run_bodies.c.run_id == bindparam("run"))
+)
+_TRIES: Final = select(*(schema.attempts.c[field.name] for field in fields(AttemptRecord))).where(
+    schema.attempts.c.run_id == bindparam("run")
+)
+_ATTEMPT: Final = Hot(_TRIES.where(schema.attempts.c.attempt == bindparam("attempt")))
+_ATTEMPTS: Final = Hot(_TRIES.order_by(schema.attempts.c.attempt))
 _OF_A_RUN: Final = (
     schema.files,
     schema.removed_files,
@@ -132,46 +144,32 @@ class SqlRuns(SqlEvents):
 
     def summary(self, run: str | int) -> RunSummary | None:
         """Return the run without its heavy parts; None if there is none."""
-        with self._db.read() as connection:
-            row = connection.execute(select(schema.runs).where(_which(run))).mappings().first()
-        return None if row is None else summary_of(row)
+        rows = self._db.ask(*_which(run, BY_ID, BY_NUMBER, self._db.dialect))
+        return run_of(rows[0]) if rows else None
 
     def record(self, run: str | int) -> RunRecord | None:
         """Return the run with everything; None if there is none."""
-        with self._db.read() as connection:
-            return _record(connection, run)
+        rows = self._db.ask(*_which(run, RECORDS_BY_ID, RECORD_BY_NUMBER, self._db.dialect))
+        return record_of(rows[0]) if rows else None
 
     def summaries(self, runs: Sequence[str]) -> dict[str, RunSummary]:
         """Return those of *runs* that there are, by id, without their heavy parts."""
-        found: dict[str, RunSummary] = {}
-        with self._db.read() as connection:
-            for some in chunks(runs):
-                query = select(schema.runs).where(_RUNS.id.in_(some))
-                for row in connection.execute(query).mappings():
-                    found[row["id"]] = summary_of(row)
-        return found
+        found = [run_of(row) for row in self._db.ask_by(BY_ID, runs)] if runs else []
+        return {run.id: run for run in found}
 
     def records(self, runs: Sequence[str]) -> dict[str, RunRecord]:
         """Return those of *runs* that there are, by id, with everything."""
-        found: dict[str, RunRecord] = {}
-        with self._db.read() as connection:
-            for some in chunks(runs):
-                query = _RECORDS.where(_RUNS.id.in_(some))
-                for row in connection.execute(query).mappings():
-                    found[row["id"]] = record_of(row)
-        return found
+        rows = self._db.ask_by(RECORDS_BY_ID, runs) if runs else []
+        return {run.id: run for run in map(record_of, rows)}
 
     def secrets(self, run: str) -> str | None:
         """Return the encrypted secrets of a run; None if it has none."""
-        bodies = schema.run_bodies.c
-        with self._db.read() as connection:
-            found = connection.execute(select(bodies.secrets).where(bodies.run_id == run)).scalar()
-        return None if found is None else str(found)
+        rows = self._db.ask(_SECRETS, {"run": run})
+        return None if not rows or rows[0][0] is None else str(rows[0][0])
 
     def counts(self, kind: str, key: str = "") -> dict[RunState, int]:
         """Return how many runs of each state there are; a state without runs is left out."""
-        with self._db.read() as connection:
-            return read_counts(connection, kind, key)
+        return counts_of(self._db.ask(COUNTS, {"kind": kind, "key": key}))
 
     def change(
         self, decisions: Sequence[tuple[str, Decide]], *, by: Actor | None = None
@@ -193,19 +191,12 @@ class SqlRuns(SqlEvents):
 
     def attempt(self, run: str, attempt: int) -> AttemptRecord | None:
         """Return one attempt; None if there is none."""
-        query = select(schema.attempts).where(
-            schema.attempts.c.run_id == run, schema.attempts.c.attempt == attempt
-        )
-        with self._db.read() as connection:
-            row = connection.execute(query).mappings().first()
-        return None if row is None else AttemptRecord(**row)
+        rows = self._db.ask(_ATTEMPT, {"run": run, "attempt": attempt})
+        return AttemptRecord(*rows[0]) if rows else None
 
     def attempts(self, run: str) -> list[AttemptRecord]:
         """Return all attempts of a run, the first first."""
-        table = schema.attempts
-        query = select(table).where(table.c.run_id == run).order_by(table.c.attempt)
-        with self._db.read() as connection:
-            return [AttemptRecord(**row) for row in connection.execute(query).mappings()]
+        return [AttemptRecord(*row) for row in self._db.ask(_ATTEMPTS, {"run": run})]
 
 
 def chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
@@ -239,10 +230,10 @@ def _add(
     numbers: list[int] = []
     added: dict[str, RunSummary] = {}
     for number, (run, said) in enumerate(items, last - len(items) + 1):
-        fields = {**vars(run), "number": number}
-        bodies.append((run.id, secrets.get(run.id), *[fields.pop(name) for name in BODY_FIELDS]))
-        added[run.id] = summary_from(fields)
-        values = list(_in_order(fields))
+        values_of = {**vars(run), "number": number}
+        bodies.append((run.id, secrets.get(run.id), *[values_of.pop(name) for name in BODY_FIELDS]))
+        added[run.id] = summary_from(values_of)
+        values = list(_in_order(values_of))
         values[_STATUS] = run.status.value
         rows.append(values)
         tags += [(run.id, tag, number) for tag in dict.fromkeys(run.tags)]
@@ -256,18 +247,16 @@ def _add(
     return added
 
 
-def _which(run: str | int) -> ColumnElement[bool]:
-    return _RUNS.number == run if isinstance(run, int) else _RUNS.id == run
+def _which(
+    run: str | int, by_id: ByKeys, by_number: Hot, dialect: str
+) -> tuple[Hot, Mapping[str, Any]]:
+    """Return the statement that reads one run, by its id or its number, and its parameters."""
+    return (by_number, {"number": run}) if isinstance(run, int) else by_id.of(dialect, [run])
 
 
-def _record(connection: Connection, run: str | int) -> RunRecord | None:
-    row = connection.execute(_RECORDS.where(_which(run))).mappings().first()
-    return None if row is None else record_of(row)
-
-
-def record_of(row: Mapping[Any, Any]) -> RunRecord:
-    """Return the run of a row of `_RECORDS`."""
-    return RunRecord(**{**row, "status": RunState(row["status"])})
+def _record(connection: Connection, run: str) -> RunRecord | None:
+    rows = RECORDS_BY_ID.run(connection, [run])
+    return record_of(rows[0]) if rows else None
 
 
 def _count_up(connection: Connection, name: str, by: int) -> int:
