@@ -347,3 +347,20 @@ def test_the_queue_says_what_waits_and_why(tmp_path: Path) -> None:
         assert [one["name"] for one in status["next"]] == ["first", "later"]
         assert status["next"][0]["reason"] == "waiting: no agent is connected"
         assert status["max_concurrent_runs"] is None
+
+
+@pytest.mark.parametrize("name", ["cpu_cores", "memory_gb", "storage_gb"])
+@pytest.mark.parametrize("amount", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_an_amount_without_end_is_refused_by_its_name(
+    server: RestServer, model: str, name: str, amount: str
+) -> None:
+    """Of a run, and of what an agent offers: it would fit nowhere, or everywhere."""
+    room = f'{{"{name}": {amount}}}'
+    bodies = {
+        rest.SIMULATIONS: f'{{"resource_requirements": {room}, "model_id": "{model}"}}',
+        rest.LEASES: f'{{"agent": "a", "free": {room}, "max": 1}}',
+    }
+    for path, body in bodies.items():
+        problem = server.value("POST", path, data=body, status=422)
+        assert f"{name} " in problem["detail"], problem
+        assert "a number that ends" in problem["detail"]

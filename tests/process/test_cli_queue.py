@@ -81,6 +81,16 @@ def test_a_run_is_submitted_with_all_its_options(cli: Cli, case: Path, tmp_path:
     assert "is there already" in again.stderr
 
 
+def test_a_lost_machine_is_answered_later_without_retries(cli: Cli, case: Path) -> None:
+    """Lost machines are counted apart: what is said of the wait then needs no number of retries."""
+    options = ("--on-lost-contact", "retry", "--retry-delay", "90", "--exponential")
+    policy = cli("submit", str(case), *options, "--json").json["retry_policy"]
+    assert (policy["retry_delay_seconds"], policy["exponential_backoff"]) == (90, True)
+    assert policy["max_retries"] == 0
+    shown = cli("show", "1").stdout
+    assert "90 s later, then twice as long each time" in shown
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -147,6 +157,12 @@ def test_a_mistake_of_one_run_does_not_keep_the_others(cli: Cli, case: Path) -> 
         (["--count", "2", "--follow"], "--follow shows one run"),
         (["--max-concurrent", "2"], "needs --study"),
         (["--retry-delay", "3"], "need --retries"),
+        (["--exponential", "--on-lost-contact", "fail"], "need --retries"),
+        (["--retry-on", "lost", "--on-lost-contact", "retry"], "needs --retries"),
+        (["--retry-delay", "nan", "--retries", "1"], "nan is no number"),
+        (["--cores", "nan"], "nan is no number"),
+        (["--memory", "inf"], "inf is no number"),
+        (["--storage", "-inf"], "inf is no number"),
         (["--stop-when-silent"], "needs --silence-limit"),
         (["--env", "nothing"], "is not NAME=VALUE"),
         (["--secret-env", "KEY=swordfish"], "expected KEY=@FILE"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import math
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -412,8 +413,16 @@ def test_numbers_that_are_none_are_left_out_of_reports(
 
 def test_what_json_cannot_say_is_final(scripted: Scripted, http_of: Callable[..., Http]) -> None:
     """A parameter that is no number is the caller's to mend, and not tried for ever."""
-    with pytest.raises(errors.InvalidRequest):
-        http_of(scripted.url, "t").request("POST", "/x", json={"a": float("nan")})
+    itself: dict[str, object] = {}
+    itself["again"] = itself
+    for wrong, told in (
+        ({"a": float("nan")}, "a is nan"),
+        ({"resource_requirements": {"cpu_cores": math.inf}}, r"requirements\.cpu_cores is inf"),
+        ({"runs": [1, {"b": -math.inf}]}, r"runs\[1\]\.b is -inf"),
+        (itself, "Circular"),
+    ):
+        with pytest.raises(errors.InvalidRequest, match=told):
+            http_of(scripted.url, "t").request("POST", "/x", json=wrong)
     assert scripted.asked == []
 
 

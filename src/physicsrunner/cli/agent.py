@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from physicsrunner.cli.command import Invocation, make_command
+from physicsrunner.cli.command import Amount, Invocation, make_command
 from physicsrunner.cli.tables import count
 from physicsrunner.errors import ConfigError
 
@@ -53,8 +53,8 @@ SLOTS = click.option(
 )
 @click.option("--name", help="The agent's name; default: the host's.")
 @SLOTS
-@click.option("--cores", type=click.FloatRange(0, min_open=True), help="Cores to offer.")
-@click.option("--memory", "memory_gb", type=click.FloatRange(0), help="Memory to offer, in GB.")
+@click.option("--cores", type=Amount(0, min_open=True), help="Cores to offer.")
+@click.option("--memory", "memory_gb", type=Amount(0), help="Memory to offer, in GB.")
 @click.option("--gpus", type=click.IntRange(0), help="GPUs to offer; default: what is found.")
 @click.option("--labels", metavar="A,B", callback=words, help="What runs may ask for by name.")
 @click.option(

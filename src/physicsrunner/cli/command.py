@@ -6,6 +6,7 @@ Promises: a command gets one `Invocation` and never reads a setting or the envir
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec
@@ -14,9 +15,23 @@ import click
 
 from physicsrunner.cli.invocation import Invocation
 
-__all__ = ["Invocation", "make_command", "minutes", "time_limit"]
+__all__ = ["Amount", "Invocation", "make_command", "minutes", "time_limit"]
 
 P = ParamSpec("P")
+
+
+class Amount(click.FloatRange):
+    """A number that ends, in a range: ``nan`` would pass every comparison that asks for less."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return *value* as a number, or fail with words."""
+        found: float = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number that can be meant here.", param, ctx)
+        amount: float = super().convert(value, param, ctx)
+        return amount
 
 
 _LONGEST: Final = 52_560_000  # minutes: a hundred years

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from physicsrunner.cli.command import Invocation, make_command
+from physicsrunner.cli.command import Amount, Invocation, make_command
 from physicsrunner.config import forget, normal_url, remember
 from physicsrunner.errors import UsageError
 
@@ -21,9 +21,7 @@ from physicsrunner.errors import UsageError
     "DATA/admin.token.",
 )
 @click.option("--user", help="Log in as this person, with a password.")
-@click.option(
-    "--days", type=click.FloatRange(0, 90, min_open=True), help="With --user: for so long."
-)
+@click.option("--days", type=Amount(0, 90, min_open=True), help="With --user: for so long.")
 @click.option("--forget", "drop", is_flag=True, help="Drop the token that is kept for the server.")
 @click.option("--unchecked", is_flag=True, help="Keep it without asking the server.")
 def command(

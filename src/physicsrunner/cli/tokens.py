@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from physicsrunner.cli.command import Invocation, make_command
+from physicsrunner.cli.command import Amount, Invocation, make_command
 from physicsrunner.cli.tables import Column, ago
 from physicsrunner.errors import UsageError
 
@@ -34,7 +34,7 @@ _DAY_S: Final = 86_400.0
 @click.option("--user", help="Of somebody else (admin).")
 @click.option("--scope", "scopes", multiple=True, help="Confine it to this permission; repeatable.")
 @click.option("--project", help="Confine it to this project.")
-@click.option("--days", type=click.FloatRange(0, 3650, min_open=True), help="It expires then.")
+@click.option("--days", type=Amount(0, 3650, min_open=True), help="It expires then.")
 def command(
     call: Invocation,
     action: str,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from physicsrunner.cli.command import minutes, time_limit
+from physicsrunner.cli.command import Amount, minutes, time_limit
 from physicsrunner.core.retry import FAILURES
 from physicsrunner.core.run import PRIORITIES
 from physicsrunner.errors import UsageError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_AMOUNT: Final = click.FloatRange(0, 1e9)
+_AMOUNT: Final = Amount(0, 1e9)
 _OPTIONS: Final = (
     click.option(
         "--priority", type=click.Choice(list(PRIORITIES)), help="Higher ones are handed out first."
@@ -54,7 +54,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--retry-delay",
-        type=click.FloatRange(0, 604_800),
+        type=Amount(0, 604_800),
         metavar="SECONDS",
         help="Wait before a retry; default: 30, 300, then 1200 s.",
     ),
@@ -102,9 +102,7 @@ def options_of(given: Mapping[str, Any]) -> RunOptions:
 
     if given["stop_when_silent"] and given["silence_limit"] is None:
         raise UsageError("--stop-when-silent needs --silence-limit MINUTES")
-    retry = given["retry_delay"] is not None or given["exponential"] or given["retry_on"]
-    if retry and not given["retries"]:
-        raise UsageError("--retry-delay, --exponential and --retry-on need --retries N")
+    _check_retries(given)
     return RunOptions(
         priority=given["priority"],
         labels=given["labels"],
@@ -126,6 +124,20 @@ def options_of(given: Mapping[str, Any]) -> RunOptions:
         project=given["project"],
         pinned=given["pinned"],
     )
+
+
+def _check_retries(given: Mapping[str, Any]) -> None:
+    """Raise where it is said how a run is tried again that never is."""
+    if given["retries"]:
+        return
+    if given["retry_on"]:
+        raise UsageError("--retry-on needs --retries N")
+    delayed = given["retry_delay"] is not None or given["exponential"]
+    # A run whose machine is lost is tried again without any; they are counted apart.
+    if delayed and given["on_lost_contact"] != "retry":
+        raise UsageError(
+            "--retry-delay and --exponential need --retries N, or --on-lost-contact retry"
+        )
 
 
 def _variables(texts: tuple[str, ...]) -> dict[str, str]:

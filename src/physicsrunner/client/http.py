@@ -16,17 +16,19 @@ from __future__ import annotations
 import email.utils
 import http.client
 import json as jsonlib
+import math
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from physicsrunner import errors
 from physicsrunner.client.body import Body
 from physicsrunner.client.plain import ELSEWHERE, PlainSession, takes
 from physicsrunner.errors import PhysicsRunnerError, ServerUnavailable
+from physicsrunner.wire.codec import MAX_DEPTH
 
 if TYPE_CHECKING:
     import requests
@@ -270,7 +272,23 @@ def _json(value: Any) -> bytes:
     try:
         return jsonlib.dumps(value, allow_nan=False).encode()
     except ValueError as error:
-        raise errors.InvalidRequest(f"this cannot be said in JSON: {error}") from None
+        what = _endless(value, "", MAX_DEPTH) or str(error)
+        raise errors.InvalidRequest(f"this cannot be said in JSON: {what}") from None
+
+
+def _endless(value: Any, where: str, depth: int) -> str:
+    """Return which number of *value* is none, or has no end, with its place; empty: none."""
+    if depth < 0:
+        return ""  # perhaps it holds itself
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{where} is {value}"
+    parts: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        parts = ((f"{where}.{key}" if where else str(key), part) for key, part in value.items())
+    elif isinstance(value, (list, tuple)):
+        parts = ((f"{where}[{place}]", part) for place, part in enumerate(value))
+    below = depth - 1
+    return next((found for key, part in parts if (found := _endless(part, key, below))), "")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -76,9 +76,11 @@ def resources(request: NewRun) -> tuple[dict[str, Any], Resources]:
     if not isinstance(needs, dict):
         raise InvalidRequest(f"resources {needs!r}: it is an object")
     wanted = decode(Resources, {key: value for key, value in needs.items() if value is not None})
-    for amount in (wanted.cpu_cores, wanted.memory_gb, wanted.gpu_count, wanted.storage_gb):
-        if not 0 <= amount < math.inf:
-            raise InvalidRequest("resource_requirements are numbers, not under 0")
+    for name, amount in vars(wanted).items():
+        if not 0 <= amount < math.inf:  # false for nan, too
+            raise InvalidRequest(
+                f"resource_requirements.{name} {amount}: it is a number that ends, not under 0"
+            )
     return needs, wanted
 
 

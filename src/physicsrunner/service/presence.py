@@ -7,6 +7,7 @@ word, kept in memory alone, for it is true for seconds. A removed agent is refus
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -101,6 +102,8 @@ class Presence:
         self, name: str, said: _Said, free: Resources, now: float, *, write: bool
     ) -> AgentRow | None:
         _check(name, said)
+        _check_room(vars(free))
+        _check_room(said.resources or {})
         with self._lock:
             known = self._known.get(name)
             if known is not None:
@@ -134,3 +137,9 @@ def _check(name: str, said: _Said) -> None:
     if said.slots is not None and not 0 <= said.slots <= _MOST_SLOTS:
         raise InvalidRequest(f"slots {said.slots}: it is 0 to {_MOST_SLOTS}")
     check_depth(said.host, "host")
+
+
+def _check_room(room: Mapping[str, Any]) -> None:
+    for name, amount in room.items():
+        if not math.isfinite(amount):
+            raise InvalidRequest(f"{name} {amount}: what an agent has is a number that ends")
