@@ -1,8 +1,8 @@
 """
 The published package's solver module, and ours in its place.
 
-The published package is installed into an environment of its own, made once and kept in pytest's
-cache; where it cannot be installed, the test is skipped and says why.
+The published package lies in an environment of its own, made once (`tests.support`); where it
+cannot be installed, the test is skipped and says why.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import os
 import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support.physicsworks_published import published_python
 
 INPUTS = [
     {"slug": "n", "fullPath": "/solver/grid/n", "value": 5},
@@ -27,8 +26,6 @@ INPUTS = [
     {"fullPath": "/x", "value": [1, {"a": None}]},
 ]
 
-
-PUBLISHED = "physicsworks==1.1.2"
 
 SCRIPT = """
 import json, os, sys
@@ -77,33 +74,6 @@ print("OUT", json.dumps(out))
 """
 
 
-@pytest.fixture(scope="module")
-def published_python(request: pytest.FixtureRequest) -> Path:
-    """A Python that has the published package, made once and kept in pytest's cache."""
-    folder = Path(request.config.cache.mkdir("published-solver"))
-    python = folder / "bin" / "python"
-    done = folder / "installed"
-    if not done.exists():
-        venv.create(folder, with_pip=True, clear=True)
-        install = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            PUBLISHED,
-        ]
-        made = subprocess.run(install, capture_output=True, text=True, timeout=240, check=False)
-        if made.returncode:
-            reason = f"{PUBLISHED} cannot be installed: {made.stderr.strip()[-300:]}"
-            if os.environ.get("PHYSICSRUNNER_REQUIRE_ALL") == "1":
-                pytest.fail(reason)
-            pytest.skip(reason)
-        done.touch()
-    return python
-
-
 def carry_out(python: Path, module: str, work: Path, *arguments: str) -> dict[str, Any]:
     """Run SCRIPT with *module* in *work*; return all that can be seen of it."""
     for name in ("inputs", "outputs", "other"):
@@ -133,9 +103,9 @@ def carry_out(python: Path, module: str, work: Path, *arguments: str) -> dict[st
     return {"printed": printed, "out": json.loads(out.removeprefix("OUT ")), "files": files}
 
 
-def test_the_published_names_behave_the_same(published_python: Path, tmp_path: Path) -> None:
+def test_the_published_names_behave_the_same(tmp_path: Path) -> None:
     """The same script, with our module in place of the published one, does the same."""
-    theirs = carry_out(published_python, "physicsworks.solver", tmp_path / "theirs", "whole")
+    theirs = carry_out(published_python(), "physicsworks.solver", tmp_path / "theirs", "whole")
     ours = carry_out(Path(sys.executable), "physicsrunner.solver", tmp_path / "ours", "whole")
     assert ours["out"] == theirs["out"]
     assert ours["files"] == theirs["files"]
