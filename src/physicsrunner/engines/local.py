@@ -96,17 +96,18 @@ class LocalEngine:
         claimed = self.find(program.control)
         if claimed is not None:
             return claimed
-        program.control.mkdir(parents=True, exist_ok=True)
+        control = str(program.control)
+        os.makedirs(control, exist_ok=True)  # noqa: PTH103 (a Path costs more than the folder)
         outer, _, tag = program.environment.get(TAG, "").rpartition("/")
         # What an earlier submit wrote counts: its shim may be on its way, under that tag.
-        tag = _write_once(program.control / "tag", tag or uuid.uuid4().hex)
+        tag = _write_once(f"{control}/tag", tag or uuid.uuid4().hex)
         whole = f"{outer}/{tag}" if outer else tag
         child = self._start(program, {**program.environment, TAG: whole})
         with self._guard:
             self._children.add(child)
-        return self._await_claim(program.control, child)
+        return self._await_claim(control, child)
 
-    def find(self, control: Path) -> NativeId | None:
+    def find(self, control: Path | str) -> NativeId | None:
         """Return the id of the program that has claimed *control*, or None."""
         process = _read_pid(control)
         return None if process is None else _native_id(process, control)
@@ -154,16 +155,16 @@ class LocalEngine:
         Its group is killed but for the shim, which then still writes the exit status.
         """
         process, control = _parse(native_id)
-        tag = _read(control / "tag")
-        # Finding processes reads the environment of all there are: once is enough after the end.
-        if tag and is_alive(process):
-            self._kill_all_but_shim(process, tag)
-            signal_group(process, signal.SIGCONT)  # a suspended shim writes no exit status
-        if is_alive(process) and not wait_ended(process, 1.0, self._sleep):
-            signal_group(process, signal.SIGKILL)
-            wait_ended(process, 2.0, self._sleep)
-        elif not is_alive(process):
-            signal_group(process, signal.SIGKILL)
+        tag = _read(f"{control}/tag")
+        if is_alive(process):
+            # Finding processes reads the environment of many: once is enough after the end.
+            if tag:
+                self._kill_all_but_shim(process, tag)
+                signal_group(process, signal.SIGCONT)  # a suspended shim writes no exit status
+            if not wait_ended(process, 1.0, self._sleep):
+                signal_group(process, signal.SIGKILL)
+                wait_ended(process, 2.0, self._sleep)
+        signal_group(process, signal.SIGKILL)  # what the shim has left in its group
         if tag:
             kill_all(lambda: self._sweeps.find(tag, process), self._sleep)
         self._reap(process.pid)
@@ -191,7 +192,7 @@ class LocalEngine:
         except OSError as error:
             raise ConfigError(f"cannot start {program.argv[0]!r}: {error}") from error
 
-    def _await_claim(self, control: Path, child: int) -> NativeId:
+    def _await_claim(self, control: str, child: int) -> NativeId:
         step, waited = 0.002, 0.0  # a shell takes so long to begin
         while waited < _CLAIM_S:
             found = self.find(control)
@@ -246,20 +247,20 @@ class LocalEngine:
             return bool(ended)
 
 
-def _native_id(process: ProcessId, control: Path) -> NativeId:
+def _native_id(process: ProcessId, control: Path | str) -> NativeId:
     return NativeId(f"{process.pid}:{process.start}:{process.boot}:{control}")
 
 
 @lru_cache(maxsize=1024)
-def _parse(native_id: NativeId) -> tuple[ProcessId, Path]:
+def _parse(native_id: NativeId) -> tuple[ProcessId, str]:
     try:
         pid, start, boot, control = native_id.split(":", 3)
-        return ProcessId(int(pid), int(start), boot), Path(control)
+        return ProcessId(int(pid), int(start), boot), control
     except ValueError:
         raise PhysicsRunnerError(f"{native_id!r} is not an id of the local engine") from None
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -272,14 +273,14 @@ def _read(path: Path) -> str:
         os.close(file)
 
 
-def _read_pid(control: Path) -> ProcessId | None:
-    text = _read(control / "pid")
+def _read_pid(control: Path | str) -> ProcessId | None:
+    text = _read(f"{control}/pid")
     # Without its line end the write may be torn: it is on its way.
     return parse_process_id(text) if text.endswith("\n") else None
 
 
-def _exit_code(control: Path) -> int | None:
-    text = _read(control / "exit")
+def _exit_code(control: str) -> int | None:
+    text = _read(f"{control}/exit")
     words = text.split()
     if "\n" not in text or not words or not words[0].isdigit():
         return None  # it is being written
@@ -287,11 +288,16 @@ def _exit_code(control: Path) -> int | None:
     return 128 - code if 128 < code <= 128 + 64 else code
 
 
-def _write_once(path: Path, text: str) -> str:
+def _write_once(path: str, text: str) -> str:
     """Write *text* unless the file has content; return what it has."""
     try:
-        if not _read(path):
-            path.write_text(text, "utf-8")
-        return _read(path) or text
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            there = os.read(file, _LONGEST).decode("utf-8", "replace")
+            if not there:
+                os.write(file, text.encode())
+            return there or text
+        finally:
+            os.close(file)
     except OSError as error:
         raise StorageFull(f"cannot write {path}: {error}") from error

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 _PROC = Path("/proc")
+_ROOT = str(_PROC)  # asked for many times a run
 _STARTS_A_SECOND = 100_000  # more than any machine can do
 _FEW = 100  # pids that are tried one by one rather than all being listed
 _ENDED_STATES = frozenset({"Z", "X", "x"})
@@ -134,23 +135,23 @@ def tags_of(
             continue
         with suppress(OSError):
             block = _environment(entry)
-            if wanted not in block:
+            begin = 0 if block.startswith(wanted) else block.find(b"\0" + wanted) + 1
+            if not block.startswith(wanted, begin):
                 continue
-            values = [item for item in block.split(b"\0") if item.startswith(wanted)]
             stat = _stat(entry)
-            if stat is None or stat[0] in _ENDED_STATES or not values:
+            if stat is None or stat[0] in _ENDED_STATES:
                 continue
-            parts = os.fsdecode(values[0][len(wanted) :]).split("/")
-            yield ProcessId(entry, stat[1], boot_id()), tuple(parts)
+            value = block[begin + len(wanted) :].partition(b"\0")[0]
+            yield ProcessId(entry, stat[1], boot_id()), tuple(os.fsdecode(value).split("/"))
 
 
 def _environment(pid: int) -> bytes:
-    file = os.open(f"{_PROC}/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(f"{_ROOT}/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts = []
         while part := os.read(file, 1 << 17):
             parts.append(part)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         os.close(file)
 
@@ -189,7 +190,7 @@ def kill_tagged(name: str, tag: str, sleep: Callable[[float], None] = time.sleep
 def _stat(pid: int) -> tuple[str, int] | None:
     """Return state and start time of *pid*, or None."""
     try:
-        file = os.open(f"{_PROC}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(f"{_ROOT}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
