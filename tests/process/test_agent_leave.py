@@ -184,3 +184,39 @@ def test_an_agent_that_holds_runs_is_removed_by_force_alone(fleet: Fleet) -> Non
     fleet.let_go("one")
     fleet.check_all({"one": run})
     assert fleet.attempts(run)[-1]["agent"] == "other"
+
+
+def test_a_removed_agent_stops_what_would_wait_for_it_and_keeps_the_files(fleet: Fleet) -> None:
+    """The run has failed: nobody waits. Enrolled again, the folder is delivered."""
+    fleet.agent("here", "--slots", "1")
+    run = fleet.submit("one", on_lost_contact="wait")
+    pid = fleet.started("one")
+    fleet.wait(run, "running")
+    fleet.processes.cli("agents", "remove", "here", "--force", server=fleet.server)
+    assert fleet.agents["here"].wait() == 5, fleet.story()
+    assert not lives(pid)
+    assert fleet.run(run)["status"] == "failed"
+    folder = fleet.work("here") / run / "1"
+    assert list(folder.rglob("main.log"))
+    fleet.agent("here", "--slots", "1", "--enroll-token", fleet.one_time("here"))
+    wait_until(lambda: not folder.exists(), timeout=60, on_timeout=fleet.story)
+    files = fleet.call("GET", f"{rest.attempt(run, 1)}/files").json()["data"]
+    assert "logs/main.log" in {file["path"] for file in files}
+    assert fleet.run(run)["status"] == "failed"
+
+
+def test_an_agent_without_its_token_comes_back_to_what_waits_for_it(fleet: Fleet) -> None:
+    """A token that was revoked is no removal: the program runs on, and is taken up again."""
+    fleet.agent("here", "--slots", "1")
+    run = fleet.submit("one", on_lost_contact="wait")
+    pid = fleet.started("one")
+    fleet.wait(run, "running")
+    rows = fleet.call("GET", rest.TOKENS).json()["data"]
+    (kept,) = [row["id"] for row in rows if row["kind"] == "agent"]
+    fleet.call("DELETE", f"{rest.TOKENS}/{kept}")
+    assert fleet.agents["here"].wait() == 5, fleet.story()
+    assert lives(pid)
+    fleet.agent("here", "--slots", "1", "--enroll-token", fleet.one_time("here"))
+    fleet.let_go("one")
+    fleet.check_all({"one": run})
+    assert fleet.pids("one") == [pid]

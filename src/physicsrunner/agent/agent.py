@@ -306,8 +306,14 @@ class Agent:
         self._http.value("POST", rest.REPORTS, json={"reports": [encode(report)]})
 
     def _give_up(self, error: PhysicsRunnerError) -> None:
-        """Stop what others will be given, and say that it is over with this server."""
-        self.attempts.contact_lost("the server takes this agent no more")
+        """
+        Stop what others will be given, and say that it is over with this server.
+
+        One that was removed holds nothing any more: its runs are others' or have failed, all of
+        them. Without its token alone it may still come back to those that wait for it.
+        """
+        removed = isinstance(error, AgentRefused)
+        self.attempts.contact_lost("the server takes this agent no more", everything=removed)
         until = self._now() + _STOP_S
         while self.attempts.stopping() and self._now() < until:
             self._woken.clear()

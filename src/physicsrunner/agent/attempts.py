@@ -272,10 +272,12 @@ class Attempts:
             for command in answer.commands:
                 self.command(answer.run, answer.attempt, command)
 
-    def contact_lost(self, why: str = "no contact beyond the grace time") -> None:
+    def contact_lost(
+        self, why: str = "no contact beyond the grace time", *, everything: bool = False
+    ) -> None:
         """Stop what others are given: nobody answered for so long, or the server refuses us."""
         for held in list(self._held.values()):
-            if held.terms.stop_when_lost and not held.lost:
+            if (everything or held.terms.stop_when_lost) and not held.lost:
                 self._lost(held, why)
                 with self._guard:
                     self._unsaid[held.work.key] = why

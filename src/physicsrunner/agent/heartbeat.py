@@ -19,7 +19,13 @@ from physicsrunner.agent.contact import Contact
 from physicsrunner.agent.resources import Machine
 from physicsrunner.client.http import Http
 from physicsrunner.core.retry import Backoff
-from physicsrunner.errors import NotAllowed, NotAuthenticated, NotFound, PhysicsRunnerError
+from physicsrunner.errors import (
+    AgentRefused,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    PhysicsRunnerError,
+)
 from physicsrunner.wire import rest
 from physicsrunner.wire.codec import decode, encode
 from physicsrunner.wire.messages import Heartbeat as Message
@@ -151,7 +157,7 @@ class Heartbeat:
             return
         self.state, self.reason = state, reason
         if state == REMOVED:
-            self._over(NotAllowed(f"agent {self._name} was removed from the server"))
+            self._over(AgentRefused(f"agent {self._name} was removed from the server"))
         elif state == ACTIVE:
             self._log.info("the server gives this agent work again")
         else:

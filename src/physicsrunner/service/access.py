@@ -17,6 +17,7 @@ from physicsrunner.core.lease import LeaseTerms
 from physicsrunner.core.permissions import Scope
 from physicsrunner.core.run import RunFilter, RunSummary
 from physicsrunner.errors import (
+    AgentRefused,
     Conflict,
     NotAllowed,
     NotAuthenticated,
@@ -24,13 +25,14 @@ from physicsrunner.errors import (
     PhysicsRunnerError,
     TokenExpired,
 )
+from physicsrunner.service.bearers import identity_of, person, standing_of
 from physicsrunner.service.identity import Identity as Identity
 from physicsrunner.service.names import project_id
+from physicsrunner.service.presence import REMOVED
 from physicsrunner.service.secrets import load_secret as load_secret
 from physicsrunner.service.secrets import write_private as write_private
 from physicsrunner.service.standing import Accounts, Standing
 from physicsrunner.service.tokens import TokenBook
-from physicsrunner.store.accounts import AccountReader
 from physicsrunner.store.base import Store
 from physicsrunner.wire import tokens
 
@@ -79,9 +81,9 @@ class AccessService:
         """
         claims = self._claims(token)
         if claims.token_id is None or claims.kind == "attempt":
-            return _identity(claims, None, origin)
+            return identity_of(claims, None, origin)
         standing = self._accounts.standing(claims.token_id)
-        found = _identity(claims, self._judged(standing), origin)
+        found = identity_of(claims, self._judged(standing), origin)
         self._note_use(claims.token_id, standing, origin)
         return found
 
@@ -89,11 +91,12 @@ class AccessService:
         """Return who bears *token* without waiting for the store; None: `authenticate` says."""
         claims = self._claims(token)
         if claims.token_id is None or claims.kind == "attempt":
-            return _identity(claims, None, origin)
+            return identity_of(claims, None, origin)
         standing = self._accounts.known(claims.token_id)
-        if standing is None or self._use_is_due(claims.token_id):
+        known = standing is not None and standing.token.revoked_at is None
+        if not known or self._use_is_due(claims.token_id):
             return None
-        return _identity(claims, self._judged(standing), origin)
+        return identity_of(claims, self._judged(standing), origin)
 
     def still_good(self, identity: Identity) -> bool:
         """Say whether the token of *identity* would still be taken: for open connections."""
@@ -111,7 +114,7 @@ class AccessService:
         """Return *identity* with the role, projects and limits that its token has now."""
         if identity.token is None:
             return identity
-        return _standing_of(identity, self._judged(self._accounts.standing(identity.token)))
+        return standing_of(identity, self._judged(self._accounts.standing(identity.token)))
 
     def _claims(self, token: str | None) -> tokens.Claims:
         if not token:
@@ -133,6 +136,9 @@ class AccessService:
             raise NotAuthenticated("the token is not known here; log in again")
         row = standing.token
         if row.revoked_at is not None:
+            agent = self._store.agent(row.subject) if row.kind == "agent" else None
+            if agent is not None and agent.state == REMOVED:  # for good: it ends its programs
+                raise AgentRefused(f"agent {row.subject} was removed")
             raise NotAuthenticated("the token was revoked")
         if row.expires_at is not None and self._now() > row.expires_at:
             raise TokenExpired("the token has expired")
@@ -190,7 +196,7 @@ class AccessService:
         """
         if not run.claimed:
             return
-        who = self._accounts.read(lambda book: _person(book, run.created_by))
+        who = self._accounts.read(lambda book: person(book, run.created_by))
         if who is not None:
             self.require_in(who, "runs:claim", run.project_id)
 
@@ -361,39 +367,3 @@ class AccessService:
 def is_creator(identity: Identity, run: RunSummary) -> bool:
     """Say whether *identity* is the person who created *run*."""
     return identity.kind == "user" and run.created_by == identity.subject
-
-
-def _person(book: AccountReader, name: str) -> Identity | None:
-    """Return what the person *name* may do now, whatever token they use; None: there is none."""
-    row = book.user(name)
-    if row is None:
-        return None
-    if row.disabled:
-        raise NotAllowed(f"user {name} is disabled")
-    roles = {member.project_id: member.role for member in book.members(user=name)}
-    return Identity("user", name, row.role, projects=roles)
-
-
-def _identity(claims: tokens.Claims, standing: Standing | None, origin: str | None) -> Identity:
-    found = Identity(
-        kind=claims.kind,
-        subject=claims.subject,
-        run=claims.run,
-        attempt=claims.attempt,
-        issued=claims.issued,
-        expires=claims.expires,
-        origin=origin,
-        token=claims.token_id,
-    )
-    return found if standing is None else _standing_of(found, standing)
-
-
-def _standing_of(identity: Identity, standing: Standing) -> Identity:
-    row = standing.token
-    return replace(
-        identity,
-        role=None if standing.user is None else standing.user.role,
-        scopes=None if row.scopes is None else frozenset(row.scopes),
-        project=row.project_id,
-        projects=standing.projects,
-    )
