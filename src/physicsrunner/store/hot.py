@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final
@@ -33,6 +34,7 @@ from sqlalchemy import (
     select,
 )
 
+_PARAMETERS: Final = 990  #: of one statement; the oldest SQLite takes 999
 COPIED: Final = 50  #: from so many rows on PostgreSQL is given them by COPY, not in a pipeline
 _EMPTY: Final[Mapping[type, str]] = {dict: "{}", list: "[]"}
 _load: Final = json.JSONDecoder().decode
@@ -139,11 +141,14 @@ class Insert:
     def __init__(self, table: Table, names: Sequence[str], instead: str = "") -> None:
         into = f"{table.name} ({', '.join(names)})"
         self._copy = None if instead else f"COPY {into} FROM STDIN"
-        head = "INSERT INTO"
+        head, self._several = "INSERT INTO", max(1, _PARAMETERS // len(names))
+        of_row = {"sqlite": f"({', '.join('?' * len(names))})"}
+        of_row["postgresql"] = of_row["sqlite"].replace("?", "%s")
         self._one = {
-            dialect: f"{head} {into} VALUES ({', '.join([mark] * len(names))}) {instead}"
-            for dialect, mark in (("sqlite", "?"), ("postgresql", "%s"))
+            dialect: f"{head} {into} VALUES {row} {instead}" for dialect, row in of_row.items()
         }
+        rows = ", ".join([of_row["sqlite"]] * self._several)
+        self._many = f"{head} {into} VALUES {rows} {instead}"  # of SQLite
         columns = [table.c[name] for name in names]
         self._places = [n for n, column in enumerate(columns) if isinstance(column.type, JSON)]
 
@@ -158,7 +163,17 @@ class Insert:
         elif len(made) == 1:
             raw(connection).execute(self._one[dialect], made[0])
         elif made:
+            if dialect == "sqlite":
+                made = self._in_groups(connection, made)
             _all_of(connection, self._one[dialect], made)
+
+    def _in_groups(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        """Add several rows by one statement, which opens each index once; return the rest."""
+        driver, done = raw(connection), len(rows) - len(rows) % self._several
+        for start in range(0, done, self._several):
+            some = rows[start : start + self._several]
+            driver.execute(self._many, list(chain.from_iterable(some)))
+        return list(rows[done:])
 
     def _encoded(self, row: Sequence[Any]) -> Sequence[Any]:
         values = list(row)
@@ -171,6 +186,8 @@ class Insert:
 
 
 def _all_of(connection: Connection, sql: str, rows: Sequence[Any]) -> None:
+    if not rows:
+        return
     cursor = raw(connection).cursor()
     try:
         cursor.executemany(sql, rows)

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 IS_WAITING: Final = "status IN ('queued', 'retrying')"
 IS_HELD: Final = "status IN ('paused', 'preparing', 'running')"
+OF_PROJECT: Final = "project_id IS NOT NULL"
 #: Of the table of counts: projects and studies that hold runs. Of thousands few do at a time.
 IS_BUSY: Final = f"runs > 0 AND {IS_HELD} AND kind IN ('project', 'study')"
 

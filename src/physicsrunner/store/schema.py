@@ -28,7 +28,7 @@ from sqlalchemy import (
     false,
 )
 
-from physicsrunner.store.partial import IS_BUSY, IS_HELD, IS_WAITING, only
+from physicsrunner.store.partial import IS_BUSY, IS_HELD, IS_WAITING, OF_PROJECT, only
 
 METADATA: Final = MetaData(
     naming_convention={
@@ -118,8 +118,8 @@ _index("door", "door", "completed_at", "number", where="door IS NOT NULL")
 # The lists, in the order of time.
 _index("created", "created_at", "number")
 _index("status", "status", "created_at", "number")
-_index("project", "project_id", "created_at", "number")
-_index("project_status", "project_id", "status", "created_at", "number")
+_index("project", "project_id", "created_at", "number", where=OF_PROJECT)
+_index("project_status", "project_id", "status", "created_at", "number", where=OF_PROJECT)
 _index("model", "model_id", "created_at", "number", where="model_id IS NOT NULL")
 _index("creator", "created_by", "created_at", "number")
 _index("private", "created_by", "created_at", "number", where="project_id IS NULL")
@@ -208,7 +208,7 @@ events: Final = Table(
     Column("actor", String(255)),  # who caused it; None: the server itself
     Column("origin", String(64)),  # from which address
     Index(None, "run_id", "id"),
-    Index(None, "project_id", "id"),
+    Index(None, "project_id", "id", **only(OF_PROJECT)),
     Index(None, "actor", "id", **only("actor IS NOT NULL")),
     sqlite_autoincrement=True,  # an id is never given twice
 )

@@ -41,8 +41,8 @@ _NEW_INDEXES = {
     "door": (("door", "completed_at", "number"), "door IS NOT NULL"),
     "created": (_TIME, None),
     "status": (("status", *_TIME), None),
-    "project": (("project_id", *_TIME), None),
-    "project_status": (("project_id", "status", *_TIME), None),
+    "project": (("project_id", *_TIME), "project_id IS NOT NULL"),
+    "project_status": (("project_id", "status", *_TIME), "project_id IS NOT NULL"),
     "model": (("model_id", *_TIME), "model_id IS NOT NULL"),
     "creator": (("created_by", *_TIME), None),
     "private": (("created_by", *_TIME), "project_id IS NULL"),
@@ -271,13 +271,15 @@ def upgrade() -> None:
     with op.batch_alter_table("events", schema=None) as batch_op:
         batch_op.add_column(sa.Column("actor", sa.String(length=255), nullable=True))
         batch_op.add_column(sa.Column("origin", sa.String(length=64), nullable=True))
-        batch_op.create_index(
-            batch_op.f("ix_events_actor_id"),
-            ["actor", "id"],
-            unique=False,
-            sqlite_where=sa.text("actor IS NOT NULL"),
-            postgresql_where=sa.text("actor IS NOT NULL"),
-        )
+        batch_op.drop_index(batch_op.f("ix_events_project_id_id"))  # held those of no project too
+        for name in ("actor", "project_id"):
+            batch_op.create_index(
+                batch_op.f(f"ix_events_{name}_id"),
+                [name, "id"],
+                unique=False,
+                sqlite_where=sa.text(f"{name} IS NOT NULL"),
+                postgresql_where=sa.text(f"{name} IS NOT NULL"),
+            )
     op.drop_index("ix_attempts_agent_run_id", table_name="attempts")
     with op.batch_alter_table("run_bodies", schema=None) as batch_op:
         batch_op.add_column(sa.Column("secrets", sa.Text(), nullable=True))
@@ -333,6 +335,10 @@ def downgrade() -> None:
         batch_op.drop_column("secrets")
     with op.batch_alter_table("events", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_events_actor_id"))
+        batch_op.drop_index(batch_op.f("ix_events_project_id_id"))
+        batch_op.create_index(
+            batch_op.f("ix_events_project_id_id"), ["project_id", "id"], unique=False
+        )
         batch_op.drop_column("origin")
         batch_op.drop_column("actor")
     with op.batch_alter_table("agents", schema=None) as batch_op:
