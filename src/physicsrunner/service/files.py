@@ -198,7 +198,7 @@ class FileService:
 
         Inside `completing` what is remembered of them is asked, not the store.
         """
-        if not self._spool.folder(run, attempt).exists():
+        if not self._spool.has(run, attempt):
             return []
         # Whoever records the end holds its files as they are: what is remembered of them is so.
         target = self._attempts.held(run, attempt)

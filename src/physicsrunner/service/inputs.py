@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from physicsrunner.core.permissions import Scope
 from physicsrunner.core.run import RunRecord
@@ -24,12 +25,12 @@ from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.store.base import Store
 from physicsrunner.store.blobs import BlobStore
 from physicsrunner.store.digest import file_digest
-from physicsrunner.store.spool import Spool
+from physicsrunner.store.spool import Spool, make_folder, put
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
 _LOG = logging.getLogger(__name__)
-_FIELDS: Final = ("parameters", "configuration")
+_NAMES: Final = ("parameters.json", "configuration.json")
 _REMEMBERED: Final = 1_000  # runs that were granted and of which no file has come
 _LONGEST: Final = 16 * 1024  # characters of what is remembered of one
 
@@ -52,7 +53,7 @@ class Inputs:
         self._spool = spool
         self._now = now
         self._lock = threading.Lock()
-        self._granted: dict[str, str] = {}  # run -> what was asked, as JSON
+        self._granted: dict[str, Sequence[str]] = {}  # run -> the texts of what was asked
 
     def keep(self, identity: Identity, sha256: str, path: Path) -> int:
         """
@@ -113,49 +114,54 @@ class Inputs:
 
     def remember(self, run: RunRecord) -> None:
         """Have at hand what was asked of *run*, whose first file will come soon, or never."""
-        text = json.dumps([getattr(run, name) for name in _FIELDS])
-        if len(text) > _LONGEST:
+        texts = _texts(run)
+        if sum(map(len, texts)) > _LONGEST:
             return
         with self._lock:
-            self._granted[run.id] = text
+            self._granted[run.id] = texts
             if len(self._granted) > _REMEMBERED:
                 del self._granted[next(iter(self._granted))]
 
     def ensure_beside(self, run: str) -> None:
         """Write what was asked of the run of that id beside what comes of it."""
         with self._lock:
-            text = self._granted.pop(run, None)
-        if self._lies_beside(run):
+            texts = self._granted.pop(run, None)
+        folder = self._folder(run)
+        if _is_there(folder):
             return
-        if text is not None:
-            self._write(run, json.loads(text))
+        if texts is not None:
+            _write(folder, texts)
             return
         record = self._store.record(run)
         if record is not None:
-            self.write_beside(record)
+            _write(folder, _texts(record))
 
     def write_beside(self, run: RunRecord) -> None:
         """Write what was asked beside what will come of it, if it does not lie there yet."""
-        if not self._lies_beside(run.id):
-            self._write(run.id, [getattr(run, name) for name in _FIELDS])
+        folder = self._folder(run.id)
+        if not _is_there(folder):
+            _write(folder, _texts(run))
 
-    def _lies_beside(self, run: str) -> bool:
-        try:
-            return (self._spool.run_folder(run) / "inputs").exists()
-        except OSError:
-            return False  # writing will say why
+    def _folder(self, run: str) -> str:
+        return f"{self._spool.run_folder(run)}/inputs"
 
-    def _write(self, run: str, values: Sequence[Any]) -> None:
-        folder = self._spool.run_folder(run) / "inputs"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, value in zip(_FIELDS, values, strict=True):
-                text = json.dumps(value, indent=2, ensure_ascii=False)
-                (folder / f"{name}.json").write_text(
-                    # Lone surrogates of a JSON text stay what they were: escapes.
-                    text + "\n",
-                    encoding="utf-8",
-                    errors="backslashreplace",
-                )
-        except OSError as error:
-            _LOG.warning("run %s: its inputs were not written beside it: %s", run, error)
+
+def _texts(run: RunRecord) -> Sequence[str]:
+    """Return the texts of the files that say what was asked."""
+    said = (run.parameters, run.configuration)
+    return [json.dumps(value, indent=2, ensure_ascii=False) + "\n" for value in said]
+
+
+def _is_there(folder: str) -> bool:
+    # One that cannot be looked at cannot be written to either, which says why.
+    return os.path.exists(folder)  # noqa: PTH110 - of each run: texts
+
+
+def _write(folder: str, texts: Sequence[str]) -> None:
+    try:
+        make_folder(folder)
+        for name, text in zip(_NAMES, texts, strict=True):
+            # Lone surrogates of a JSON text stay what they were: escapes.
+            put(f"{folder}/{name}", text.encode(errors="backslashreplace"))
+    except OSError as error:
+        _LOG.warning("what was asked was not written to %s: %s", folder, error)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,38 +53,41 @@ class Flusher:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._top = str(root)
         self._turn = threading.Condition()
         self._started = 0
         self._finished = 0
         self._running = False
         self._failed: OSError | None = None
-        self._flushed: set[Path] = set()
+        self._flushed: set[str] = set()  # folders whose own names are on the disk
 
     def flush(self, paths: Sequence[str]) -> None:
         """Put *paths*, regular files below the root, on the disk with all that leads to them."""
         if len(paths) > _FEW and _SYNCFS is not None:
             self._flush_all()
             return
-        folders: set[Path] = set()
         for path in paths:
             _fsync(path, folder=False)
-            folders.add(Path(path).parent)
-        for folder in folders:
-            self._flush_folder(folder)
+        self._flush_folders({os.path.dirname(path) for path in paths})  # noqa: PTH120 - texts
 
     def forget(self, folder: Path) -> None:
         """Note that *folder* was removed: one of that name that is made later is not flushed."""
-        self._flushed.discard(folder)
+        self._flushed.discard(str(folder))
 
-    def _flush_folder(self, folder: Path) -> None:
-        _fsync(folder, folder=True)
-        # A folder's own name lies in the folder above it: once is enough, it does not change.
-        while folder != self.root and folder not in self._flushed:
-            _fsync(folder.parent, folder=True)
-            if len(self._flushed) > _KNOWN:
-                self._flushed.clear()
-            self._flushed.add(folder)
-            folder = folder.parent
+    def _flush_folders(self, folders: Collection[str]) -> None:
+        """Flush *folders* and those above that lead to them, each once: all of them are there."""
+        due, named = set(folders), set[str]()
+        for folder in folders:
+            # A folder's own name lies in the folder above it: once is enough, it does not change.
+            while folder != self._top and folder not in self._flushed and folder not in named:
+                named.add(folder)
+                folder = os.path.dirname(folder)  # noqa: PTH120
+                due.add(folder)
+        for folder in due:
+            _fsync(folder, folder=True)
+        if len(self._flushed) > _KNOWN:
+            self._flushed.clear()
+        self._flushed |= named
 
     def _flush_all(self) -> None:
         with self._turn:
@@ -110,7 +113,7 @@ class Flusher:
             raise failed
 
 
-def _fsync(path: Path | str, *, folder: bool) -> None:
+def _fsync(path: str, *, folder: bool) -> None:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_DIRECTORY if folder else 0)
     descriptor = os.open(path, flags)
     try:

@@ -21,6 +21,7 @@ Who may write, in which order, and what is sealed, `service.files` decides.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 import uuid
@@ -39,6 +40,7 @@ from physicsrunner.store.flush import Flusher, start_writing
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_THE_WAY: Final = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP)
+_EMPTY: Final = hashlib.sha256().hexdigest()
 _AHEAD: Final = 8 * 1024 * 1024  # bytes after which the kernel is asked to begin writing
 
 
@@ -99,7 +101,7 @@ class SpoolFile:
                     if not create:
                         return None
                     # Another call may be tidying up the empty folder: hence the repetition.
-                    self.local.parent.mkdir(parents=True, exist_ok=True)
+                    make_folder(os.path.dirname(self.name))  # noqa: PTH120 - texts
             raise PathConflict(f"{self.path}: its folder is being removed")
 
     def size(self) -> int | None:
@@ -157,11 +159,36 @@ class SpoolFile:
 
     def seal_digest(self, size: int) -> str:
         """Return the SHA-256 of the stored bytes, of which there are *size*."""
+        if size == 0:
+            return _EMPTY
         digest = self.digest
         if digest is not None and digest.length == size:
             return digest.hexdigest()
         with translated(self.path):
             return file_digest(self.local)[0]
+
+
+def make_folder(folder: str) -> None:
+    """Make *folder* and those above it that are not there; silent if it is."""
+    try:
+        os.mkdir(folder)  # noqa: PTH102 - of each run several: a `Path` costs more than the folder
+    except FileNotFoundError:
+        make_folder(os.path.dirname(folder))  # noqa: PTH120
+        make_folder(folder)
+    except FileExistsError:
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise
+
+
+def put(name: str, data: bytes) -> None:
+    """Write *data* as the whole of the file *name*."""
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.write(descriptor, data[done:])
+    finally:
+        os.close(descriptor)
 
 
 class Spool:
