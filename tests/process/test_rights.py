@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import time
-import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from tests.support.processes import Processes, ServerProcess
 from tests.support.routes import Declared, declared
 
 OURS, THEIRS = "ours", "theirs"
+WEBHOOK = {"url": "http://127.0.0.1:9/", "types": ["webhook/none"], "active": False}
 SENT = hashlib.sha256(b"sent").hexdigest()
 
 
@@ -97,8 +97,10 @@ class Target:
     run: str
     pinned: str
     owner: str
+    study: str
     model: str = ""
     version: str = ""
+    webhook: str = ""  #: "": there is none
 
     def may(self, bearer: Bearer, permission: str) -> bool:
         """Whether the table grants *permission* for this target's run."""
@@ -124,6 +126,9 @@ class House:
         self.bearers: list[Bearer] = [*self._people(), *self._bad(), *self._confined()]
         self.targets = {item: self._target(item) for item in (OURS, THEIRS)}
         self.bearers += self._machines()
+        other = self._own(next(who for who in self.bearers if who.name == "nobody"))
+        assert other is not None
+        self.private = other  #: what a person without a role has for themselves
         self.mine = {who.name: self._own(who) for who in self.bearers if who.kind == "user"}
 
     def close(self) -> None:
@@ -220,7 +225,27 @@ class House:
         for pinned in (False, True):
             body = {"project_id": project, "pinned": pinned, "claim": {"agent": "here"}}
             runs.append(self.post(rest.SIMULATIONS, body)["run"]["id"])
-        return Target(project, runs[0], runs[1], "admin", model["id"], model["version"])
+        return Target(
+            project,
+            run=runs[0],
+            pinned=runs[1],
+            owner="admin",
+            study=self.study(project),
+            model=model["id"],
+            version=model["version"],
+            webhook=self.webhook(project),
+        )
+
+    def webhook(self, project: str) -> str:
+        """Make a webhook of *project*, that sends nothing by itself, and to nobody."""
+        made: str = self.post(rest.WEBHOOKS, {**WEBHOOK, "project_id": project})["id"]
+        return made
+
+    def study(self, project: str | None, token: str | None = None) -> str:
+        """Make a study of *project*, or of its maker's own."""
+        body = {"name": "s", "project_id": project}
+        made: str = self.post(rest.STUDIES, body, token)["id"]
+        return made
 
     def _own(self, bearer: Bearer) -> Target | None:
         """Return a private run of the bearer's own, if they can make one."""
@@ -231,7 +256,7 @@ class House:
         body = {"name": "mine", "claim": {"agent": "here"}}
         run = self.post(rest.SIMULATIONS, body, bearer.token)["run"]["id"]
         pinned = self.post(rest.SIMULATIONS, {**body, "pinned": True}, bearer.token)["run"]["id"]
-        return Target(None, run, pinned, bearer.name)
+        return Target(None, run, pinned, bearer.name, self.study(None, bearer.token))
 
 
 def bundle(word: str) -> bytes:
@@ -256,12 +281,14 @@ def address(route: Declared, target: Target, house: House) -> str:
         "project": target.project or "none",
         "user": "target",
         "token": house.victim,
-        "study": str(uuid.uuid4()),
-        "webhook": str(uuid.uuid4()),
+        "study": target.study,
+        "webhook": target.webhook,
         "letter": "1",
         "file": f"scripts-{target.model}-{target.version}.zip",
         "name": "target" if route.path.startswith(rest.USERS) else "ghost",
     }
+    if route.method == "DELETE" and "{webhook}" in route.path and target.project is not None:
+        values["webhook"] = house.webhook(target.project)  # it may be gone afterwards
     path = route.path
     for name, value in values.items():
         path = path.replace(f"{{{name}}}", value)
@@ -273,6 +300,8 @@ def body(route: Declared, target: Target) -> dict[str, Any]:
     held = {"run": target.run, "attempt": 1}
     found = {
         ("POST", rest.SIMULATIONS): {"project_id": target.project, "model_id": target.model},
+        ("POST", rest.STUDIES): {"name": "s", "project_id": target.project},
+        ("POST", rest.WEBHOOKS): {**WEBHOOK, "project_id": target.project},
         ("POST", rest.LEASES): {"agent": "node-1", "free": {"cpu_cores": 0}},
         ("PUT", rest.LEASES): {"leases": [held], "agent": "here"},
         ("POST", rest.REPORTS): {"reports": [held]},
@@ -337,7 +366,17 @@ def expected(route: Declared, bearer: Bearer, target: Target) -> set[int] | None
             return {404}
         granted = bearer.scope_in(permission, target.project)
         return None if granted is not Scope.NONE else {403}
-    if (route.method, route.path) in (("POST", rest.SIMULATIONS), ("POST", rest.MODELS)):
+    if "{webhook}" in route.path or (route.method, route.path) == ("POST", rest.WEBHOOKS):
+        if bearer.scope_in(permission, target.project) is not Scope.NONE:
+            return None
+        by = "webhooks:read" if "{webhook}" in route.path else "events:read"
+        return {404} if bearer.scope_in(by, target.project) in (Scope.NONE, Scope.OWN) else {403}
+    if "{study}" in route.path:
+        granted = bearer.scope_in(permission, target.project)
+        own = granted is Scope.OWN and bearer.name == target.owner
+        return None if own or granted not in (Scope.NONE, Scope.OWN) else {404}
+    makes = (rest.SIMULATIONS, rest.MODELS, rest.STUDIES)
+    if route.method == "POST" and route.path in makes:
         granted = bearer.scope_in(permission, target.project)
         return None if granted is not Scope.NONE else {403}
     if "{model}" in route.path or "{file}" in route.path:
@@ -386,7 +425,7 @@ def refused_items(route: Declared, bearer: Bearer, target: Target) -> bool:
 @pytest.fixture
 def house(processes: Processes) -> Iterator[House]:
     """The people, projects and machines on a server of its own."""
-    made = House(processes.server())
+    made = House(processes.server(PHYSICSRUNNER_WEBHOOK_PRIVATE="yes"))
     yield made
     made.close()
 
@@ -408,13 +447,13 @@ def test_the_matrix(house: House, tmp_path: Path, capsys: pytest.CaptureFixture[
     tried, wrong = 0, []
     for route in found:
         if route.method == "WEBSOCKET" or route.path == rest.LOGIN:
-            continue  # the first has its own tests, the second no bearer
+            continue  # these are tried in test_rights_doors.py
         for bearer in house.bearers:
             targets = list(house.targets.values())
             own = house.mine.get(bearer.name)
             named = "{run}" in route.path or route.path.startswith("/physicsworks/storage/a")
-            if own is not None and named:
-                targets.append(own)
+            if named or "{study}" in route.path:
+                targets += [house.private] if own is None else [own, house.private]
             for target in targets:
                 tried += 1
                 wrong += _tried(house, route, bearer, target)
@@ -451,7 +490,9 @@ def _tried(house: House, route: Declared, bearer: Bearer, target: Target) -> lis
         if good is not None and good is not answer.ok:
             return [f"{what}: {status}, expected {'success' if good else 'refusal'}: {text[:150]}"]
         return []
-    if status in (401, 403) and route.open is None:
+    real = ("{study}", "{webhook}")  # these are there: only a letter of one may be missing
+    missing = status == 404 and any(name in route.path for name in real)
+    if (status in (401, 403) and route.open is None) or (missing and "dead letter" not in text):
         return [f"{what}: {status}, expected to be let in: {text[:150]}"]
     said_no = any(word in text for word in ("not_allowed", "not_found"))
     if status == 200 and refused_items(route, bearer, target) and not said_no:
