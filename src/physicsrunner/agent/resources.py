@@ -12,6 +12,7 @@ import platform
 import shutil
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -90,7 +91,10 @@ def usable_memory_gb(cgroup: Path = _CGROUP) -> float:
 
 def free_storage_gb(folder: Path) -> float:
     """Return the free space where *folder* lies, or is to lie."""
-    for place in (folder, *folder.absolute().parents):
+    with suppress(OSError):  # mostly it is there
+        found = os.statvfs(folder)
+        return round(found.f_bavail * found.f_frsize / _GB, 1)
+    for place in folder.absolute().parents:
         if place.exists():
             return round(shutil.disk_usage(place).free / _GB, 1)
     return 0.0

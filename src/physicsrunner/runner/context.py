@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,7 @@ class Attempt:
         given = (self.grant.name if self.grant else None) or self.config.name or self.case.name
         return given or self.history.name or self.folder.root.name
 
-    @property
+    @cached_property
     def main_script(self) -> Path:
         """The program."""
         return self.folder.scripts / Path(self.config.main_script or "main.py").name

@@ -13,6 +13,7 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,11 +27,19 @@ from physicsrunner.wire.documents import NATIVE, parse_mapping
 CONFIG_NAME: Final = "config.json"
 
 
-def program(attempt: Attempt, environment: Mapping[str, str] = os.environ) -> Program:
-    """Return what the execute stage starts."""
+@cache
+def _inherited() -> Mapping[str, str]:
+    """Return the environment of an agent, which nobody changes: each look decodes all of it."""
+    return dict(os.environ)
+
+
+def program(attempt: Attempt, environment: Mapping[str, str] | None = None) -> Program:
+    """Return what the execute stage starts; *environment* None: in that of this process."""
     folder = attempt.folder
     config = write_config(attempt)
     ensure(folder.main_log.parent)
+    if environment is None:
+        environment = os.environ if attempt.station.alone else _inherited()
     return Program(
         argv=(
             sys.executable,

@@ -15,10 +15,12 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from physicsrunner.runner.workdir import ensure
 
@@ -32,65 +34,46 @@ def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-class _Redacting(logging.Formatter):
-    """Replaces tokens: those that are known, and whatever looks like one."""
-
-    def __init__(self, redact: Callable[[str], str]) -> None:
-        super().__init__()
-        self._redact = redact
-
-    def format(self, record: logging.LogRecord) -> str:
-        at, level = _second(int(record.created)), record.levelname
-        text = f"{at}.{int(record.msecs):03d}Z {level:<7} {record.getMessage()}"
-        if record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
-        if "eyJ" in text:
-            text = _JWT.sub("[token]", text)
-        return self._redact(text)
-
-
 class _Logger(logging.Logger):
-    """Asks nobody from where it was called: no line says it, and it costs as much as the rest."""
+    """
+    Hands each line to *write*.
 
-    def findCaller(  # noqa: N802 (logging's name)
-        self, stack_info: bool = False, stacklevel: int = 1
-    ) -> tuple[str, int, str, str | None]:
-        del stack_info, stacklevel
-        return "", 0, "", None
+    Records, handlers and formatters are passed by, and nobody asks from where it was called: for
+    the lines of an attempt all that costs ten times what writing them does.
+    """
 
+    def __init__(self, name: str, level: int, write: Callable[[str], None]) -> None:
+        super().__init__(name, level)
+        self._write = write
 
-class _Appending(logging.Handler):
-    """Opens its file for each of the few lines that it writes."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = str(path)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+    def _log(
+        self, level: int, msg: object, args: Any, exc_info: Any = None, *more: Any, **other: Any
+    ) -> None:
+        del more, other
+        at = time.time()
         try:
-            file = os.open(self._path, _APPEND, 0o644)
-            try:
-                os.write(file, line)
-            finally:
-                os.close(file)
-        except OSError:
-            return  # a full disk costs a line of the log, not the run
+            text = str(msg) % args if args else str(msg)
+        except (TypeError, ValueError):
+            text = f"{msg} {args}"  # a fault of ours must not keep the line from being written
+        name = logging.getLevelName(level)
+        line = f"{_second(int(at))}.{int(at % 1.0 * 1000):03d}Z {name:<7} {text}"
+        if exc_info:
+            error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
+            line = "\n".join([line, "".join(traceback.format_exception(error)).rstrip("\n")])
+        self._write(line)
 
 
 class AttemptLog:
-    """Owns the handlers of one attempt's logger."""
+    """Owns one attempt's logger, and says where its lines go."""
 
     def __init__(self, name: str, *, debug: bool, token: str | None = None) -> None:
         self._hidden: dict[str, str] = {}
         self.hide(token, "[token]")
+        self._debug = debug
+        self._file: str | None = None
         level = logging.DEBUG if debug else logging.INFO
         # Not getLogger: that would keep one logger a run for the life of the process.
-        self.logger: logging.Logger = _Logger(name, level)
-        self._formatter = _Redacting(self.redact)
-        self._handler: logging.Handler | None = None
-        if debug:
-            self._add(logging.StreamHandler(sys.stderr))
+        self.logger: logging.Logger = _Logger(name, level, self._line)
 
     def hide(self, value: str | None, name: str) -> None:
         """Show *name* wherever *value* would stand; one of a few characters hides nothing."""
@@ -110,23 +93,36 @@ class AttemptLog:
 
     def open(self, path: Path) -> None:
         """Write to *path* from now on; a file that cannot be opened costs the log, not the run."""
-        self.close()
+        first = self._file is None
         try:
             ensure(path.parent)
-            os.close(os.open(path, _APPEND, 0o644))
+            if first:  # later ones have no line as often as not
+                os.close(os.open(path, _APPEND, 0o644))
         except OSError as error:
+            self._file = None
             self.logger.warning("cannot write the log %s: %s", path, error)
             return
-        self._handler = _Appending(path)
-        self._add(self._handler)
+        self._file = str(path)
 
     def close(self) -> None:
         """Write to the file no more."""
-        if self._handler is not None:
-            self.logger.removeHandler(self._handler)
-            self._handler.close()
-            self._handler = None
+        self._file = None
 
-    def _add(self, handler: logging.Handler) -> None:
-        handler.setFormatter(self._formatter)
-        self.logger.addHandler(handler)
+    def _line(self, line: str) -> None:
+        if "eyJ" in line:
+            line = _JWT.sub("[token]", line)
+        data = f"{self.redact(line)}\n".encode("utf-8", "backslashreplace")
+        if self._debug:
+            with suppress(OSError, ValueError):  # standard error is gone
+                sys.stderr.write(data.decode())
+                sys.stderr.flush()
+        path = self._file
+        if path is None:
+            return
+        # A full disk costs a line of the log, not the run.
+        with suppress(OSError):
+            file = os.open(path, _APPEND, 0o644)
+            try:
+                os.write(file, data)
+            finally:
+                os.close(file)

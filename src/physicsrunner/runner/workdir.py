@@ -8,6 +8,7 @@ folders when told to (`create`) and never deletes anything.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,44 @@ def ensure(folder: Path | str) -> None:
     """Make *folder*, and those above it, where it is not there: mostly it is."""
     if not os.path.isdir(folder):  # noqa: PTH112 (asking costs less than a Path, or than failing)
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+
+
+def write_whole(path: str, text: str) -> None:
+    """Replace the file *path* by *text*, whole or not at all."""
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/.{name}.part"
+    left = memoryview(text.encode())
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        while left:
+            left = left[os.write(file, left) :]
+    finally:
+        os.close(file)
+    os.replace(temporary, path)  # noqa: PTH105 (a Path would be made of its answer)
+
+
+def files_below(
+    folder: str, enters: Callable[[str], bool] | None = None
+) -> Iterator[os.DirEntry[str]]:
+    """
+    Yield what lies in *folder* and below it and is no folder, in the order of its names.
+
+    Links are not followed; what cannot be read is passed over. *enters* says into which folders to
+    go, by their names; None: into all.
+    """
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        return
+    below = []
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False):
+            yield entry
+        elif enters is None or enters(entry.name):
+            below.append(entry.path)
+    for path in below:
+        yield from files_below(path, enters)
 
 
 @dataclass(frozen=True)

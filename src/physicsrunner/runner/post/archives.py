@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from physicsrunner.core.paths import check_path
 from physicsrunner.errors import UnsafePath
-from physicsrunner.runner.workdir import WorkFolder
+from physicsrunner.runner.workdir import WorkFolder, files_below
 
 #: Kinds of geometry that viewers take as an archive.
 GEOMETRY: Final = ("vtp", "gltf")
@@ -98,12 +98,9 @@ def _tar(files: Iterable[Path], base: Path, target: Path) -> None:
 
 
 def _walk(root: Path, folder: WorkFolder, endings: tuple[str, ...] = ("",)) -> Iterator[Path]:
-    for here, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(files):
-            if not name.lower().endswith(endings):
-                continue
-            path = Path(here) / name
+    for entry in files_below(str(root)):
+        if entry.name.lower().endswith(endings):
+            path = Path(entry.path)
             if _inside(path, folder):
                 yield path
 

@@ -23,7 +23,9 @@ from physicsrunner.core.paths import printable
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import CONFIG_NAME
 from physicsrunner.runner.result import StageTime
-from physicsrunner.runner.workdir import ensure
+from physicsrunner.runner.workdir import ensure, files_below, write_whole
+
+_Paths = tuple[tuple[str, int], ...]  # each with the time of its last change
 
 _HASHED_FILES: Final = 10_000  # more than that are counted, not hashed
 _HASHED_BYTES: Final = 1024**3
@@ -34,25 +36,14 @@ def write(attempt: Attempt, stages: Sequence[StageTime]) -> None:
     folder = attempt.folder.metadata
     ensure(folder)
     redact = attempt.log_file.redact
-    _write(folder / "provenance.json", provenance(attempt), redact)
-    _write(folder / "run_metadata.json", metadata(attempt, stages), redact)
+    _write(f"{folder}/provenance.json", provenance(attempt), redact)
+    _write(f"{folder}/run_metadata.json", _encoded(metadata(attempt, stages)), redact)
 
 
-def provenance(attempt: Attempt) -> dict[str, Any]:
-    """Return what the run was made from."""
+def provenance(attempt: Attempt) -> dict[str, str]:
+    """Return what the run was made from, each value in JSON."""
     folder = attempt.folder
     document: dict[str, Any] = {
-        "run": attempt.run,
-        "attempt": attempt.number,
-        "physicsrunner": __version__,
-        "python": {"version": platform.python_version(), "executable": sys.executable},
-        "platform": {
-            "system": platform.platform(),
-            "machine": platform.machine(),
-            "processors": os.cpu_count(),
-            "node": platform.node(),
-        },
-        "packages": packages(),
         "argv": [
             sys.executable,
             str(attempt.main_script),
@@ -69,7 +60,26 @@ def provenance(attempt: Attempt) -> dict[str, Any]:
             "id": attempt.grant.bundle.model,
             "version": attempt.grant.bundle.version,
         }
-    return document
+    named = {"run": attempt.run, "attempt": attempt.number}
+    return {**_encoded(named), **_installation(_search_path()), **_encoded(document)}
+
+
+@lru_cache(maxsize=1)
+def _installation(paths: _Paths) -> Mapping[str, str]:
+    """Return what is the same for all runs of this process while *paths* are, in JSON."""
+    return _encoded(
+        {
+            "physicsrunner": __version__,
+            "python": {"version": platform.python_version(), "executable": sys.executable},
+            "platform": {
+                "system": platform.platform(),
+                "machine": platform.machine(),
+                "processors": os.cpu_count(),
+                "node": platform.node(),
+            },
+            "packages": packages(paths),
+        }
+    )
 
 
 def metadata(attempt: Attempt, stages: Sequence[StageTime]) -> dict[str, Any]:
@@ -93,9 +103,9 @@ def metadata(attempt: Attempt, stages: Sequence[StageTime]) -> dict[str, Any]:
     return document
 
 
-def packages() -> dict[str, str]:
-    """Return the installed packages by name. A process looks again when something was installed."""
-    return dict(_packages(tuple(_changed(path) for path in sys.path)))
+def _search_path() -> _Paths:
+    """Return where packages are, with the times of the last change: something was installed."""
+    return tuple(_changed(path) for path in sys.path)
 
 
 def _changed(path: str) -> tuple[str, int]:
@@ -105,14 +115,12 @@ def _changed(path: str) -> tuple[str, int]:
         return path, 0
 
 
-@lru_cache(maxsize=1)
-def _packages(paths: tuple[tuple[str, int], ...]) -> Mapping[str, str]:
-    """Return what is installed at *paths*, each with the time of its last change."""
-    del paths  # they are the key; the search path is the same
+def packages(paths: _Paths) -> dict[str, str]:
+    """Return the packages that are installed at *paths*, by name."""
     from importlib import metadata as installed
 
     found: dict[str, str] = {}
-    for distribution in installed.distributions():
+    for distribution in installed.distributions(path=[path for path, _ in paths]):
         # The folder's name tells both; reading every METADATA file takes ten times as long.
         stem = getattr(getattr(distribution, "_path", None), "stem", "")
         name, dash, version = stem.partition("-")
@@ -127,24 +135,25 @@ def hashes(folder: Path) -> dict[str, Any]:
     """Return size and SHA-256 of each file below *folder*, by path."""
     found: dict[str, Any] = {}
     spent = 0
-    top, own = str(folder), str(folder / CONFIG_NAME)
-    for here, folders, files in os.walk(top):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in sorted(files):
-            path = f"{here}/{name}"
-            if name.endswith(".pyc") or path == own:
+    top = str(folder)
+    own = f"{top}/{CONFIG_NAME}"
+    for entry in files_below(top, lambda name: name != "__pycache__"):
+        path = entry.path
+        if path.endswith(".pyc") or path == own:
+            continue
+        if len(found) >= _HASHED_FILES:
+            return found
+        try:
+            if not entry.is_file():
                 continue
-            if len(found) >= _HASHED_FILES:
-                return found
-            try:
-                size = os.stat(path).st_size  # noqa: PTH116 (a Path costs more than the file)
-                spent += size
-                key = printable(path[len(top) + 1 :])
-                found[key] = {"size": size}
-                if spent <= _HASHED_BYTES:
-                    found[key]["sha256"] = _digest(path)
-            except OSError:
-                continue
+            size = entry.stat().st_size
+            spent += size
+            key = printable(path[len(top) + 1 :])
+            found[key] = {"size": size}
+            if spent <= _HASHED_BYTES:
+                found[key]["sha256"] = _digest(path)
+        except OSError:
+            continue
     return found
 
 
@@ -162,11 +171,11 @@ def _time(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _write(path: Path, value: Mapping[str, Any], redact: Callable[[str], str]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
+def _encoded(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+
+def _write(path: str, values: Mapping[str, str], redact: Callable[[str], str]) -> None:
     # One line for each key: indenting all of it takes ten times as long.
-    plain = {json.dumps(k): json.dumps(v, ensure_ascii=False) for k, v in value.items()}
-    lines = (f"  {key}: {item}" for key, item in plain.items())
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
-    temporary.write_text(redact(text), "utf-8")
-    temporary.replace(path)
+    lines = (f'  "{key}": {text}' for key, text in values.items())
+    write_whole(path, redact("{\n" + ",\n".join(lines) + "\n}\n"))

@@ -18,7 +18,7 @@ from physicsrunner.wire.messages import Result
 def collect(attempt: Attempt) -> tuple[Result, ...]:
     """Return what main.py calls its results; what cannot be read becomes a warning."""
     outputs = attempt.folder.outputs
-    table, document = _text(outputs / "results.csv"), _text(outputs / "results.json")
+    table, document = _text(f"{outputs}/results.csv"), _text(f"{outputs}/results.json")
     problems: list[str] = []
     found = tuple(
         Result(item.name, item.value, item.type, item.unit)
@@ -31,9 +31,10 @@ def collect(attempt: Attempt) -> tuple[Result, ...]:
     return found
 
 
-def _text(path: Path) -> str | None:
+def _text(path: str) -> str | None:
     try:
-        return path.read_text("utf-8", "replace")
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read()
     except OSError:
         return None
 

@@ -25,7 +25,7 @@ from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import write_private
 from physicsrunner.runner.fetch import fetch_file
 from physicsrunner.runner.stages.watch import contact
-from physicsrunner.runner.workdir import ensure
+from physicsrunner.runner.workdir import ensure, write_whole
 from physicsrunner.wire.documents import PHYSICSWORKS, parse_case
 from physicsrunner.wire.messages import Bundle, RemoteInput
 
@@ -56,9 +56,10 @@ def run(attempt: Attempt) -> None:
 
 def read_case(attempt: Attempt) -> None:
     """Read the case file beside main.py, if there is one."""
+    scripts = str(attempt.folder.scripts)
     for name in CASE_FILES:
-        path = attempt.folder.scripts / name
-        if path.is_file():
+        if os.path.isfile(f"{scripts}/{name}"):  # noqa: PTH113 (mostly there is none)
+            path = attempt.folder.scripts / name
             try:
                 text = path.read_text("utf-8")
             except (OSError, UnicodeDecodeError) as error:
@@ -222,9 +223,7 @@ def _run_input(name: str, value: Any) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Any) -> None:
     ensure(path.parent)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(temporary, path)  # noqa: PTH105 (a Path would be made of its answer)
+    write_whole(str(path), json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 # -- without a server ------------------------------------------------------------------------
