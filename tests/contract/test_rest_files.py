@@ -19,6 +19,7 @@ import pytest
 import zstandard
 
 from physicsrunner.wire import rest
+from physicsrunner.wire.frames import encode_frame
 from tests.contract.rest_server import RestServer, frame, rest_server, zip_of
 from tests.support.wait import wait_until
 
@@ -326,6 +327,50 @@ def test_a_whole_run_over_rest(server: RestServer) -> None:
     assert (shown["status"], shown["exit_code"]) == ("completed", 0)
     blocks = server.value("GET", f"{rest.attempt(run, 1)}/blocks?path=logs/main.log")
     assert blocks["hashes"] == [digest]
+
+
+def sealed_with_its_end(run: str, digest: str, **report: Any) -> bytes:
+    """Return a frame that appends ``hi``, seals it as *digest*, and reports the end of the run."""
+    op, data = append(run, "logs/main.log", b"hi\n")
+    seal = {"run": run, "attempt": 1, "path": "logs/main.log", "op": "seal", "size": 3}
+    said = {"run": run, "attempt": 1, "state": "completed", "exit_code": 0, **report}
+    manifest = {"v": 1, "ops": [op, {**seal, "sha256": digest}], "reports": [said]}
+    return encode_frame(manifest) + data
+
+
+def test_a_frame_reports_the_end_of_what_it_seals(server: RestServer) -> None:
+    """The report is taken after the operations; a repeat of the whole frame is harmless."""
+    run, _ = server.claim()
+    server.report(run, state="running")
+    body = sealed_with_its_end(run, hashlib.sha256(b"hi\n").hexdigest())
+    for _ in range(2):
+        answer = server.value("POST", rest.SYNC, data=body)
+        assert answer["results"][1]["sealed"]
+        assert [item["state"] for item in answer["reports"]] == ["completed"]
+    assert server.value("GET", f"{rest.simulation(run)}/status")["status"] == "completed"
+
+
+def test_a_report_is_not_heard_when_an_operation_failed(server: RestServer) -> None:
+    """What is not in place is not the end; reports on other attempts are taken."""
+    run, _ = server.claim()
+    server.report(run, state="running")
+    answer = server.value("POST", rest.SYNC, data=sealed_with_its_end(run, "0" * 64))
+    assert answer["results"][1]["error"] == "digest_mismatch"
+    assert answer["reports"] == [None]
+    assert server.value("GET", f"{rest.simulation(run)}/status")["status"] == "running"
+    body = sealed_with_its_end(run, "0" * 64, attempt=2)
+    assert server.value("POST", rest.SYNC, data=body)["reports"][0]["error"] == "not_found"
+
+
+@pytest.mark.parametrize("reports", [7, [7], [{"run": 7}], None])
+def test_a_frame_with_bad_reports_is_refused(server: RestServer, reports: Any) -> None:
+    """Before any of its operations is carried out."""
+    run, _ = server.claim()
+    op, data = append(run, "logs/main.log", b"hi\n")
+    manifest = {"v": 1, "ops": [op], "reports": reports}
+    answer = server.call("POST", rest.SYNC, data=encode_frame(manifest) + data)
+    assert answer.status_code == 422
+    assert not server.value("GET", rest.attempt_files(run, 1))["data"]
 
 
 def test_a_cancel_request_reaches_the_runner(server: RestServer) -> None:

@@ -6,6 +6,9 @@ manifest, the sum of its lengths or an operation is not acceptable; content goes
 service piece by piece and is never collected; when the body is cut, the bytes that arrived stay
 (`abort`). Nothing here is asynchronous: `take` blocks and is called in a worker thread, by one
 thread at a time.
+
+What a frame reports comes after its operations: a report is taken when all operations on its
+attempt went well, and is otherwise not heard.
 """
 
 from __future__ import annotations
@@ -13,10 +16,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from physicsrunner.errors import BadFrame, InvalidRequest, TooLarge
+from physicsrunner.errors import BadFrame, InvalidRequest, PhysicsRunnerError, TooLarge
 from physicsrunner.server.decoding import Decoder
+from physicsrunner.wire.codec import decode
 from physicsrunner.wire.frames import LENGTH, MAX_MANIFEST, FrameDecoder, FrameError
-from physicsrunner.wire.messages import OPERATIONS, PROTOCOL_VERSION, SyncOp, SyncResult
+from physicsrunner.wire.messages import (
+    OPERATIONS,
+    PROTOCOL_VERSION,
+    Report,
+    ReportAnswer,
+    Reports,
+    SyncOp,
+    SyncResult,
+)
 
 MAX_OPS: Final = 100_000
 _WITH_BYTES: Final = frozenset({"append", "write"})
@@ -50,11 +62,23 @@ class Intake:
         Of the body's Content-Encoding.
     limit
         The most raw bytes that the operations may carry.
+    report
+        Takes what the frame reports.
     """
 
     def __init__(
-        self, open_frame: Callable[[list[SyncOp]], Writer], decoder: Decoder, *, limit: int
+        self,
+        open_frame: Callable[[list[SyncOp]], Writer],
+        decoder: Decoder,
+        *,
+        limit: int,
+        report: Callable[[Sequence[Report]], Sequence[ReportAnswer]] | None = None,
     ) -> None:
+        #: one for each report, in order; None: it was not heard, and may be made by itself
+        self.answers: list[ReportAnswer | None] = []
+        self._report = report
+        self._ops: list[SyncOp] = []
+        self._reports: list[Report] = []
         self._open = open_frame
         self._decoder = decoder
         self._limit = limit
@@ -77,13 +101,34 @@ class Intake:
         if self._left:
             self.abort()
             raise BadFrame(f"the body ends {self._left} bytes before its manifest says")
-        return self._writer.finish()
+        results = self._writer.finish()
+        self._writer = None  # what was carried out is not given up any more
+        if self._reports and self._report is not None:
+            self.answers = self._said(results, self._report)
+        return results
 
     def abort(self) -> None:
         """Give up: the body was cut. Bytes that arrived stay. May be called at any time."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.abort()
+
+    def _said(
+        self,
+        results: Sequence[SyncResult],
+        report: Callable[[Sequence[Report]], Sequence[ReportAnswer]],
+    ) -> list[ReportAnswer | None]:
+        done = zip(self._ops, results, strict=True)
+        failed = {(op.run, op.attempt) for op, result in done if result.error is not None}
+        heard = [each for each in self._reports if (each.run, each.attempt) not in failed]
+        try:
+            answers = iter(report(heard) if heard else ())
+        except PhysicsRunnerError:
+            # The operations stand. Whoever reports by itself is told why.
+            return [None for _ in self._reports]
+        return [
+            None if (each.run, each.attempt) in failed else next(answers) for each in self._reports
+        ]
 
     def _raw(self, data: bytes) -> None:
         if self._writer is None:
@@ -93,7 +138,9 @@ class Intake:
                 if self._before < 0:
                     raise FrameError("the manifest is over the limit")
                 return
-            ops = manifest(value)
+            ops = self._ops = manifest(value)
+            if "reports" in value:
+                self._reports = decode(Reports, value).reports
             self._left = sum(op.length or 0 for op in ops)
             if self._left > self._limit:
                 raise TooLarge(f"a frame of {self._left} bytes is over the limit of {self._limit}")

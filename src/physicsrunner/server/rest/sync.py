@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -15,7 +16,7 @@ from physicsrunner.server.parts import Shared
 from physicsrunner.server.pump import take_in
 from physicsrunner.service.access import Identity
 from physicsrunner.wire import rest
-from physicsrunner.wire.messages import SyncResult
+from physicsrunner.wire.messages import ReportAnswer, SyncResult
 
 router = APIRouter(tags=["runners"])
 
@@ -27,7 +28,8 @@ Writer = Annotated[Identity, Allowed("files:write")]
     summary="Send a frame of file operations",
     openapi_extra=takes(bytes, media="application/octet-stream"),
     responses=gives(
-        {"results": list[SyncResult]}, {"results": [{"offset": 1024, "sealed": False}]}
+        {"results": list[SyncResult], "reports": list[ReportAnswer | None]},
+        {"results": [{"offset": 1024, "sealed": False}]},
     ),
 )
 async def sync(request: Request, who: Writer, parts: Shared) -> Response:
@@ -35,6 +37,8 @@ async def sync(request: Request, who: Writer, parts: Shared) -> Response:
     Take a frame: u64 big-endian length, a JSON manifest, then the operations' bytes in order.
 
     Answers one result for each operation, also when some fail; 4xx for a bad frame alone.
+    ``reports`` in the manifest are taken after the operations, and answered where the frame had
+    some: null for one whose attempt had an operation that failed.
     Content-Encoding (zstd, deflate, gzip) covers the whole body.
     """
     files = parts.services.files
@@ -42,11 +46,13 @@ async def sync(request: Request, who: Writer, parts: Shared) -> Response:
         lambda ops: files.open_frame(who, ops),
         decoder(request.headers.get("content-encoding")),
         limit=parts.limits.frame,
+        report=partial(parts.services.leases.report, who),
     )
     with parts.bodies.one():
         results = await take_in(request.stream(), intake)
     parts.metrics.sync_operations.inc(len(results))
-    return answer({"results": [_plain(result) for result in results]})
+    said = {"reports": intake.answers} if intake.answers else {}
+    return answer({"results": [_plain(result) for result in results], **said})
 
 
 def _plain(result: SyncResult) -> Any:
