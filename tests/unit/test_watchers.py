@@ -40,3 +40,32 @@ def test_two_threads_that_hear_of_the_first_output_follow_it_once(
     for thread in threads:
         thread.join(30)
     assert len(made) == 1
+
+
+def test_a_short_attempt_of_an_agent_is_not_followed(tmp_path: Path) -> None:
+    """What is over before the first look needs no watch; all of it is sent in the end."""
+    station = Mock(alone=False, attempts={})
+    attempt = Mock(folder=WorkFolder(tmp_path), station=station, uplink=None)
+    attempt.clock.now.return_value = 1000.0
+    watchers = watch.Watchers(attempt)
+    watchers.start()
+    due = watchers.due
+    assert due is not None
+    assert 1000.0 < due < 1001.0
+    watchers.look(1000.0)
+    watchers.settle()
+    watchers.look(due)
+    station.watch.assert_not_called()
+
+
+@pytest.mark.parametrize("later", [0.1, -3600.0])
+def test_an_attempt_that_goes_on_is_followed(tmp_path: Path, later: float) -> None:
+    """From the first look on, also when the clock was set back meanwhile."""
+    station = Mock(alone=False, attempts={})
+    attempt = Mock(folder=WorkFolder(tmp_path), station=station, uplink=None)
+    attempt.clock.now.return_value = 1000.0
+    watchers = watch.Watchers(attempt)
+    watchers.start()
+    watchers.look(1000.0 + later)
+    watchers.look(1000.0 + later)
+    station.watch.return_value.add.assert_called_once()

@@ -125,7 +125,21 @@ class NativeUplink:
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[SyncResult]:
         """Carry out the operations in order; the answer has one result for each."""
-        frame = _Frame(batch)
+        return self.send_with(batch, ())[0]
+
+    def send_with(
+        self, batch: Sequence[Outgoing], reports: Sequence[Report]
+    ) -> tuple[Sequence[SyncResult], Sequence[ReportAnswer | None]]:
+        """
+        Carry out the operations, then report: one result for each, and one answer.
+
+        A report is not heard when an operation on its attempt failed, or by an older server: its
+        answer is None.
+        """
+        try:
+            frame = _Frame(batch, reports)
+        except UnicodeEncodeError:  # half a character in a text: a report by itself can say that
+            frame = _Frame(batch)
         while True:
             try:
                 answer = self._once_more(lambda: self._post(frame))
@@ -139,7 +153,11 @@ class NativeUplink:
         results = [_result(item) for item in _data(answer, "results")]
         if len(results) != len(batch):
             raise ServerUnavailable(f"{len(results)} results for {len(batch)} operations")
-        return frame.distrust(results)
+        heard = answer.get("reports") if isinstance(answer, dict) else None
+        if not isinstance(heard, list) or len(heard) != len(reports):
+            heard = [None] * len(reports)
+        said = [None if item is None else decode(ReportAnswer, item) for item in heard]
+        return frame.distrust(results), said
 
     def report(self, reports: Sequence[Report]) -> Sequence[ReportAnswer]:
         """Report what became of attempts."""
@@ -257,11 +275,16 @@ class NativeUplink:
 class _Frame:
     """A batch as a body: the manifest, then the operations' bytes. Can be sent again."""
 
-    def __init__(self, batch: Sequence[Outgoing]) -> None:
+    def __init__(self, batch: Sequence[Outgoing], reports: Sequence[Report] = ()) -> None:
         self.batch = batch
         self.encoding: str | None = None
         self._parts: list[Buffer | FileSlice | None] = [_part(item) for item in batch]
-        manifest = {"v": PROTOCOL_VERSION, "ops": [_operation(item.op) for item in batch]}
+        manifest: dict[str, Any] = {
+            "v": PROTOCOL_VERSION,
+            "ops": [_operation(item.op) for item in batch],
+        }
+        if reports:
+            manifest["reports"] = [encode(_finite(report)) for report in reports]
         self._manifest = encode_frame(manifest)
         self.size = len(self._manifest) + sum(len(part) for part in self._parts if part)
         #: bytes that the server may have to read again before it answers

@@ -6,8 +6,8 @@ Promises:
 - What cannot be delivered stays in the work folder and changes nothing of the outcome;
   `deliver_folder` (``physicsrunner sync WORKDIR``) delivers it later, any number of times, also
   from a work folder that never had a server.
-- The outcome is reported after the files are sealed; a run that did not complete is reported also
-  when its files are still on the way.
+- The outcome is reported after the files are sealed, where it can be in the frame that seals them;
+  a run that did not complete is reported also when its files are still on the way.
 - A lost lease is reported by nobody: its files are sent, its state is another's.
 - A run that the server tries again is delivered like one that has ended; one that is handed back
   is reported as such, without an end.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from physicsrunner.core.stages import Stage
@@ -24,7 +25,7 @@ from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.attach import attach, server_patience
 from physicsrunner.runner.context import Attempt
-from physicsrunner.runner.result import Delivery
+from physicsrunner.runner.result import Delivery, LastWords
 from physicsrunner.runner.stages.watch import contact
 from physicsrunner.runner.stop import LEASE_LOST
 from physicsrunner.wire.messages import Report, ReportAnswer
@@ -62,7 +63,7 @@ def _deliver(attempt: Attempt) -> Delivery:
     timeout = TIMEOUT_S if timeout is None else timeout
     _note_final(attempt)
     if not attempt.plan.upload:
-        _report(attempt, timeout)
+        _heard(attempt, _asked(attempt, _last_words(attempt), timeout))
         return Delivery(delivered=False, error="sending files was skipped")
     sync = contact(attempt).attached()
     return _finish(attempt, sync, timeout)
@@ -70,15 +71,18 @@ def _deliver(attempt: Attempt) -> Delivery:
 
 def _finish(attempt: Attempt, sync: Sync, timeout: float) -> Delivery:
     delivery = Delivery(delivered=False)
+    words = LastWords(cache(partial(_last_words, attempt)))
     for _ in range(_ROUNDS):
-        delivery = _send_all(attempt, sync, timeout)
+        words.answers = ()
+        delivery = _send_all(attempt, sync, timeout, words)
         for path, reason in delivery.skipped:
             attempt.warn(f"{path} was not sent: {reason}")
         completed = attempt.outcome is not None and attempt.outcome.state is RunState.COMPLETED
         if not delivery.delivered and completed:
             return delivery
         # Without contact the files have waited long enough for both.
-        answer = _report(attempt, timeout if delivery.delivered else UNREACHED_S)
+        patience = timeout if delivery.delivered else UNREACHED_S
+        answer = _heard(attempt, words.answers or _asked(attempt, words.say(), patience))
         if answer is None or answer.error != "not_sealed":
             break
         attempt.log.info("not all files are sealed yet: %s", ", ".join(answer.unsealed[:10]))
@@ -88,7 +92,7 @@ def _finish(attempt: Attempt, sync: Sync, timeout: float) -> Delivery:
     return delivery
 
 
-def _send_all(attempt: Attempt, sync: Sync, timeout: float) -> Delivery:
+def _send_all(attempt: Attempt, sync: Sync, timeout: float, words: LastWords) -> Delivery:
     """
     Finish the files; given up when *timeout* seconds bring no byte further, not before.
 
@@ -97,7 +101,7 @@ def _send_all(attempt: Attempt, sync: Sync, timeout: float) -> Delivery:
     left: int | None = None
     while True:
         before = sync.status(attempt.run, attempt.number).bytes_sent
-        delivery = sync.finish(attempt.run, attempt.number, timeout=timeout)
+        delivery = sync.finish(attempt.run, attempt.number, timeout=timeout, words=words)
         after = sync.status(attempt.run, attempt.number)
         if delivery.delivered or timeout <= 0 or after.bytes_sent <= before:
             return delivery
@@ -112,20 +116,20 @@ def _note_final(attempt: Attempt) -> None:
     attempt.log_file.open(attempt.folder.control / "runner-late.log")
 
 
-def _report(attempt: Attempt, timeout: float) -> ReportAnswer | None:
-    """Report the outcome, with whatever was not reported before it; None: nothing to report."""
+def _last_words(attempt: Attempt) -> Sequence[Report]:
+    """Return the outcome's report, after whatever was not reported before it; none if fenced."""
     pending = attempt.reporter.close()
     outcome = attempt.outcome
     error = outcome.error if outcome else None
     fenced = attempt.reporter.fenced or (error is not None and error.code == LEASE_LOST)
     if outcome is None or fenced:
-        return None
+        return ()
     reports = _states_before(attempt, pending)
     if outcome.state is RunState.RETRYING:
         reports.append(
             Report(attempt.run, attempt.number, hand_back=True, error=error, time=outcome.time)
         )
-        return _asked(attempt, reports, timeout)
+        return reports
     said = next((report for report in reversed(pending) if _is_progress(report)), None)
     reports.append(
         Report(
@@ -142,13 +146,24 @@ def _report(attempt: Attempt, timeout: float) -> ReportAnswer | None:
             time=outcome.time,
         )
     )
-    return _asked(attempt, reports, timeout)
+    return reports
 
 
-def _asked(attempt: Attempt, reports: Sequence[Report], timeout: float) -> ReportAnswer:
+def _asked(attempt: Attempt, reports: Sequence[Report], timeout: float) -> Sequence[ReportAnswer]:
+    if not reports or attempt.reporter.fenced:
+        return ()
     sender = attempt.station.reports()
-    answers = server_patience(attempt, timeout).repeat(lambda: sender.ask(reports))
-    answer: ReportAnswer = answers[-1]
+    answers: Sequence[ReportAnswer] = server_patience(attempt, timeout).repeat(
+        lambda: sender.ask(reports)
+    )
+    return answers
+
+
+def _heard(attempt: Attempt, answers: Sequence[ReportAnswer]) -> ReportAnswer | None:
+    """Keep what the server answered to the outcome; None: it was not asked."""
+    if not answers:
+        return None
+    answer = answers[-1]
     if answer.error == "not_sealed":
         return answer
     if answer.error is not None:

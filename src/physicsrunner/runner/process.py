@@ -105,6 +105,8 @@ class _Supervision:
                 status = engine.poll([self._native_id])[self._native_id]
                 if status.phase in _OVER:
                     return status
+            if self._attempt.watchers is not None:
+                self._attempt.watchers.look(now)
             if self.stopping is None:
                 self._heed(now)
             elif self._go_on_stopping(now):
@@ -113,6 +115,8 @@ class _Supervision:
     def _next_look(self) -> float:
         now = self._attempt.clock.now()
         times = [self._sure]
+        if self._attempt.watchers is not None and self._attempt.watchers.due is not None:
+            times.append(self._attempt.watchers.due)
         if self.stopping is not None:
             grace = self._attempt.limits.stop_grace_s
             times.append(self.stopping.since + grace * (2 if self.stopping.terminated else 1))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from physicsrunner.core.state import RunState
-from physicsrunner.wire.messages import Failure, Result
+from physicsrunner.wire.messages import Failure, Report, ReportAnswer, Result
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,14 @@ class Delivery:
     pending: tuple[str, ...] = ()  #: paths not sealed yet (at most 1,000)
     skipped: tuple[tuple[str, str], ...] = ()  #: (path, reason): links out of the folder, sockets
     error: str | None = None  #: why it is not delivered
+
+
+@dataclass
+class LastWords:
+    """What an attempt has to report when all its files are sealed."""
+
+    say: Callable[[], Sequence[Report]]  #: asked when no file of it will take long
+    answers: Sequence[ReportAnswer] = ()  #: of the server, if it heard them with the last files
 
 
 @dataclass(frozen=True)

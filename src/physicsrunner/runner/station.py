@@ -86,6 +86,7 @@ class Station:
 
     def start(self) -> None:
         """Load and start everything now, so that the first attempt does not wait for it."""
+        from physicsrunner.runner.post import archives, provenance, results  # noqa: F401 - loaded
         from physicsrunner.runner.rules import packaged
 
         packaged()

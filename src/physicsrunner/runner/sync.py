@@ -11,6 +11,8 @@ Promises:
 - Memory stays bounded: a frame of small files holds at most 8 MiB, large files are read while
   they are sent.
 - Two senders: logs and small files never wait behind a large one.
+- Whoever waits for the end of an attempt sends what is ready meanwhile, of all attempts, one at a
+  time: the files of those that end together go in one frame, and nobody is woken for it.
 
 It never decides what is to be sent (`core.sync` does) and never changes the work folder.
 """
@@ -21,17 +23,19 @@ import logging
 import random as random_module
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from physicsrunner.client.uplink import Uplink
 from physicsrunner.core.retry import Backoff
-from physicsrunner.runner.result import Delivery
-from physicsrunner.runner.sync_book import Book
-from physicsrunner.runner.sync_disk import Disk
+from physicsrunner.runner.result import Delivery, LastWords
+from physicsrunner.runner.sync_bells import Bells
+from physicsrunner.runner.sync_book import SMALL, Book
+from physicsrunner.runner.sync_disk import Disk, Found, Seen
 from physicsrunner.runner.sync_look import Looker
 from physicsrunner.runner.sync_queue import Queues
 from physicsrunner.runner.sync_send import BULK, LIVE, RACY_S, Sender
@@ -39,9 +43,8 @@ from physicsrunner.runner.workdir import WorkFolder
 
 _PENDING_NAMED: Final = 1000
 _IDLE_S: Final = 60.0
-_FEW: Final = 3  #: attempts
-_FIRST_S: Final = 0.1  #: until the first bytes of an attempt are sent
-_FIRST_OF_MANY_S: Final = 0.3
+_LEADS_S: Final = 60.0  #: until its deadline: a request may take that long
+_FEW_FILES: Final = 100  #: of an attempt, that its report may wait for
 _AFTER_HASH_S: Final = 30.0  #: for the seal, when hashing alone took the time
 
 
@@ -97,11 +100,12 @@ class Sync:
         self._now = now
         self._wait = wait
         self._log = log or logging.getLogger(__name__)
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)  # for the threads here
         self._queues = Queues()
+        self._bells = Bells(self._queues)
         self._books: dict[tuple[str, int], Book] = {}
-        self._looker = Looker(self._queues, self._changed, now)
+        self._led = False  # by one of those that wait for the end of an attempt
+        self._waiting: dict[tuple[str, int], Book] = {}  # who could lead next
+        self._looker = Looker(self._queues, self._bells, now)
         self._hashers: ThreadPoolExecutor | None = None
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
@@ -109,7 +113,7 @@ class Sync:
             uplink,
             self._queues,
             self._books,
-            self._changed,
+            self._bells,
             now=now,
             random=random,
             backoff=backoff or Backoff(base=0.25, cap=10.0),
@@ -120,41 +124,41 @@ class Sync:
 
     # -- what others call ------------------------------------------------------------------------
 
-    def add(self, followed: Followed) -> None:
-        """Follow one attempt from now on; what is on the disk already goes first."""
+    def add(self, followed: Followed, *, look: bool = True) -> None:
+        """
+        Follow one attempt from now on; what is on the disk already goes first.
+
+        Without *look* nothing is looked at before it is touched, or before `finish`.
+        """
         book = Book(followed.run, followed.attempt, Disk(followed.folder), unsent=followed.fresh)
-        book.news = threading.Condition(self._lock)
-        if followed.fresh:
-            # Most of what ends soon then goes whole, in one frame.
-            few = len(self._books) < _FEW
-            book.not_before = self._now() + (_FIRST_S if few else _FIRST_OF_MANY_S)
-        with self._changed:
+        book.news = self._bells.condition()
+        with self._bells:
             if book.key in self._books:
                 return
             self._books[book.key] = book
-            self._looker.add(book)
-            self._changed.notify_all()
+            self._looker.add(book, look=look)
+            if look:
+                self._bells.send()
 
     def remove(self, run: str, attempt: int) -> None:
         """Follow this attempt no more; what is not sent stays in its work folder."""
-        with self._changed:
+        with self._bells:
             book = self._books.pop((run, attempt), None)
             if book is not None:
                 book.forgotten = True
                 self._looker.remove(book)
                 self._queues.drop(book)
                 book.tell()
-            self._changed.notify_all()
 
     def ask_again(self, run: str, attempt: int) -> None:
         """Believe nothing of what the server has of this attempt before its list was asked for."""
-        with self._changed:
+        with self._bells:
             book = self._books[run, attempt]
             book.unsent = book.loaded = False
             book.reload = book.reload or book.loading
             for entry in book.entries.values():
                 entry.lost, entry.sealed = True, None
-            self._changed.notify_all()
+            self._bells.send()
 
     def touch(self, paths: Collection[Path]) -> None:
         """Hint that something at *paths* changed. A followed folder, or one above: all of it."""
@@ -176,10 +180,12 @@ class Sync:
     def close(self) -> None:
         """Stop sending. A frame that is on its way is waited for, no other one follows."""
         self._closing.set()
-        with self._changed:
-            self._changed.notify_all()
+        with self._bells:
+            self._bells.all()
             for book in self._books.values():
                 book.tell()
+            while self._led:
+                self._bells.look.wait()
         for thread in self._threads:
             thread.join()
         self._threads.clear()
@@ -188,13 +194,20 @@ class Sync:
 
     def status(self, run: str, attempt: int) -> SyncStatus:
         """Say how far the files of an attempt are."""
-        with self._changed:
+        with self._bells:
             book = self._books[run, attempt]
             open_ = [entry for entry in book.entries.values() if not book.in_step(entry)]
             left = sum(entry.pending for entry in open_)
             return SyncStatus(len(book.entries), len(open_), book.bytes_sent, left, book.error)
 
-    def finish(self, run: str, attempt: int, *, timeout: float | None = None) -> Delivery:
+    def finish(
+        self,
+        run: str,
+        attempt: int,
+        *,
+        timeout: float | None = None,
+        words: LastWords | None = None,
+    ) -> Delivery:
         """
         Send and seal everything; return when all of it is sealed, or when that cannot be.
 
@@ -205,6 +218,9 @@ class Sync:
         timeout
             Seconds. None: as long as it takes, unless the server's answer is final. What then
             still changes, although main.py has ended, is left as it was last sealed.
+        words
+            To be reported when all is sealed. They go with the last files, if all of them are
+            small and the server hears them; `answers` says so.
 
         Returns
         -------
@@ -216,29 +232,40 @@ class Sync:
         if self._threads:
             # What was written just now cannot be sealed yet: all of it in one frame, then.
             self._closing.wait(RACY_S)
-        book.finishing = None
-        while True:
-            book.restless.clear()
-            changed = self._looker.scan(book, finish=book.finishing is None)
-            with self._changed:
-                if not changed and book.settled():
-                    book.restless.clear()
-                    break
-            if not self._until_settled(book):
-                break
-            if book.deadline is not None and self._now() >= book.deadline:
-                break
-        with self._changed:
+        book.finishing, book.attended = None, True
+        book.words, book.said = words, ()
+        try:
+            self._finish(book)
+        finally:
+            with self._bells:
+                book.attended = False
+                book.words, book.said = None, ()
+                self._hand_over()
+        with self._bells:
             return self._delivery(book)
 
     # -- finishing -------------------------------------------------------------------------------
+
+    def _finish(self, book: Book) -> None:
+        while True:
+            book.restless.clear()
+            first = book.finishing is None
+            changed = self._looker.scan(book, finish=first, on_seen=partial(_have_said, book))
+            with self._bells:
+                if not changed and book.settled():
+                    book.restless.clear()
+                    return
+            if not self._until_settled(book):
+                return
+            if book.deadline is not None and self._now() >= book.deadline:
+                return
 
     def _until_settled(self, book: Book) -> bool:
         """Wait until *book* is settled; False when that is given up."""
         while True:
             if not self._threads:
                 self.step(book.deadline)
-            with self._changed:
+            with self._bells:
                 if book.settled():
                     return True
                 now = self._now()
@@ -250,11 +277,57 @@ class Sync:
                     book.error = book.error or self._sender.trouble or "not finished in time"
                     return False
                 left = 1.0 if book.deadline is None else min(1.0, book.deadline - now)
-                if self._threads:
-                    (book.news or self._changed).wait(left)
+                leads = self._threads and self._may_lead(book, now)
+                if self._threads and not leads:
+                    self._await(book, left)
                     continue
-            if self._wait is not None:
+                self._led = bool(leads)
+            if leads:
+                self._lead(book)
+            elif self._wait is not None:
                 self._wait(min(left, 0.05))
+
+    def _may_lead(self, book: Book, now: float) -> bool:
+        in_time = book.deadline is None or book.deadline - now > _LEADS_S
+        return in_time and not self._led and self._sender.wait_s(LIVE) <= 0
+
+    def _lead(self, book: Book) -> None:
+        """Send what is ready, of all attempts, until *book* is settled."""
+        more, ended = True, False
+        try:
+            while more and not ended:
+                more = self._sender.once(LIVE)
+                with self._bells:
+                    ended = book.settled() or self._closing.is_set()
+        finally:
+            with self._bells:
+                self._led = False
+                if self._closing.is_set():
+                    self._bells.all()
+                elif more:
+                    self._hand_over()
+                else:
+                    self._bells.send()  # what comes later is the thread's
+
+    def _await(self, book: Book, seconds: float) -> None:
+        """Wait for news of *book*, or for the turn to lead."""
+        if not self._led:
+            self._bells.send()
+        self._waiting[book.key] = book
+        try:
+            if book.news is not None:
+                book.news.wait(seconds)
+        finally:
+            self._waiting.pop(book.key, None)
+
+    def _hand_over(self) -> None:
+        """See to it that somebody sends what waits."""
+        if self._led or not self._queues.any(LIVE):
+            return
+        for book in self._waiting.values():
+            book.tell()
+            return
+        self._bells.send()
 
     def _delivery(self, book: Book) -> Delivery:
         sealed = [entry for entry in book.entries.values() if book.in_step(entry)]
@@ -300,11 +373,20 @@ class Sync:
 
     def _look_loop(self) -> None:
         while not self._closing.is_set():
-            with self._changed:
+            with self._bells:
                 if self._looker.idle:
-                    self._changed.wait(_IDLE_S)
+                    self._bells.look.wait(_IDLE_S)
                     continue
             try:
                 self._looker.look()
             except Exception:
                 self._log.exception("looking at the disk failed; the next scan repeats it")
+
+
+def _have_said(book: Book, seen: Sequence[Seen]) -> None:
+    """Let the last words go with the files that were *seen*, if these do not take long."""
+    if book.words is None or book.said or book.words.answers:
+        return
+    size = sum(item.stamp.size for item in seen if isinstance(item, Found))
+    if len(seen) <= _FEW_FILES and size <= SMALL:
+        book.said = book.words.say()

@@ -10,14 +10,16 @@ under its name), or given up (with its `problem`).
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from physicsrunner.core.paths import artifact_path, check_path
 from physicsrunner.core.sync import Known, Stamp, plan_renames
 from physicsrunner.errors import AlreadyPublished, UnsafePath
+from physicsrunner.runner.result import LastWords
 from physicsrunner.runner.sync_disk import Disk, Found, Skipped
-from physicsrunner.wire.messages import StoredFile
+from physicsrunner.wire.messages import Report, StoredFile
 
 #: Files up to so many bytes are read at once, hashed and sealed in the frame that carries them.
 SMALL: Final = 1 << 20
@@ -89,6 +91,9 @@ class Book:
     loading: bool = False
     reload: bool = False  #: the list that is on its way is out of date already
     finishing: float | None = None  #: since when
+    attended: bool = False  #: a thread waits for its end, and sends what is ready meanwhile
+    words: LastWords | None = None  #: to go with its last files
+    said: Sequence[Report] = ()  #: these words
     not_before: float = float("-inf")  #: after a final answer, the list is not asked before
     error: str | None = None  #: why nothing goes on: a final answer
     refusals: int = 0  #: final answers in a row
@@ -232,6 +237,18 @@ class Book:
             path
             for path in self.strangers
             if path.startswith(entry.path + "/") or entry.path.startswith(path + "/")
+        )
+
+    def speaks_with(self, count: int) -> bool:
+        """Whether all is sealed when the *count* files in flight are, so that words may follow."""
+        return (
+            bool(self.said)
+            and self.loaded
+            and self.busy == count
+            and not (self.queued or self.moved or self.waiting)
+            and all(entry.in_flight or self.in_step(entry) for entry in self.entries.values())
+            and not any(item.lost for item in self.skipped.values())
+            and not self.leftovers()
         )
 
     def settled(self) -> bool:

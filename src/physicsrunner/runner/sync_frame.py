@@ -61,6 +61,12 @@ class Prepared:
     problem: str | None = None  #: it cannot be read
 
     @property
+    def whole(self) -> bool:
+        """Whether the file is sealed when the operations have gone well."""
+        doubtful = self.changed or self.hash_it or self.put_off or self.problem is not None
+        return self.seal is not None and not doubtful
+
+    @property
     def count(self) -> int:
         """Bytes that this part carries."""
         return sum(item.op.length or 0 for item in self.ops)

@@ -13,13 +13,13 @@ It reads names, sizes and times, never bytes, and changes nothing on the disk.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+from physicsrunner.runner.sync_bells import Bells
 from physicsrunner.runner.sync_book import Book
-from physicsrunner.runner.sync_disk import Found, Skipped
+from physicsrunner.runner.sync_disk import Found, Seen, Skipped
 from physicsrunner.runner.sync_queue import Queues
 
 #: A scan may take this share of the time.
@@ -34,17 +34,15 @@ class Looker:
     ----------
     queues
         Where what changed waits for its turn.
-    changed
-        The lock of the books and queues; told of all news.
+    bells
+        The lock of the books and queues, and who is to be woken.
     now
         The wall clock, POSIX seconds.
     """
 
-    def __init__(
-        self, queues: Queues, changed: threading.Condition, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, queues: Queues, bells: Bells, now: Callable[[], float]) -> None:
         self._queues = queues
-        self._changed = changed
+        self._bells = bells
         self._now = now
         self._roots: dict[str, Book] = {}
         self._touched: set[str] = set()
@@ -56,10 +54,12 @@ class Looker:
         """Whether nothing was touched since the last `look`. Under the lock."""
         return not (self._touched or self._scans)
 
-    def add(self, book: Book) -> None:
-        """Look after *book* from now on, at all of it first. Under the lock."""
+    def add(self, book: Book, *, look: bool) -> None:
+        """Look after *book* from now on, at all of it first if *look*. Under the lock."""
         self._roots[book.disk.root] = book
-        self._scans[book.disk.root] = None
+        if look:
+            self._scans[book.disk.root] = None
+            self._bells.look.notify()
 
     def remove(self, book: Book) -> None:
         """Look at it no more. Under the lock."""
@@ -68,7 +68,7 @@ class Looker:
 
     def touch(self, paths: Collection[Path]) -> None:
         """Hint that something at *paths* changed. A followed folder, or one above: all of it."""
-        with self._changed:
+        with self._bells:
             for path in paths:
                 text = str(path)
                 if text in self._roots:
@@ -81,26 +81,31 @@ class Looker:
                     for root in self._roots:
                         if root.startswith(below):
                             self._scans[root] = None
-            self._changed.notify_all()
+            if not self.idle:
+                self._bells.look.notify()
 
     def again(self, book: Book, relative: str) -> None:
         """Look at one path of *book* once more. Under the lock."""
         self._touched.add(f"{book.disk.root}/{relative}")
-        self._changed.notify_all()
+        self._bells.look.notify()
 
     def look(self) -> bool:
         """Look at everything that was touched; return whether there was anything."""
-        with self._changed:
+        with self._bells:
             touched, self._touched = self._touched, set()
             scans, self._scans = list(self._scans), {}
         for path in touched:
-            with self._changed:
+            with self._bells:
                 book = self._book_of(path)
             relative = book.disk.relative(path) if book is not None else None
             if book is not None and relative is not None:
                 self._look_at(book, relative)
+        if touched:
+            # When all is seen: of a file that was renamed, both its names.
+            with self._bells:
+                self._bells.send()
         for root in scans:
-            with self._changed:
+            with self._bells:
                 book = self._roots.get(root)
                 last, took = self._scanned.get(root, (float("-inf"), 0.0))
             # A folder of a million files is not walked every five seconds.
@@ -108,7 +113,14 @@ class Looker:
                 self.scan(book)
         return bool(touched or scans)
 
-    def scan(self, book: Book, below: str = "", *, finish: bool = False) -> bool:
+    def scan(
+        self,
+        book: Book,
+        below: str = "",
+        *,
+        finish: bool = False,
+        on_seen: Callable[[Sequence[Seen]], None] | None = None,
+    ) -> bool:
         """
         Compare the disk with what is known of it; return whether anything was new.
 
@@ -118,15 +130,19 @@ class Looker:
             A folder in the work folder; empty: all of it.
         finish
             From now on everything is to be sealed.
+        on_seen
+            Called with what is on the disk before anything of it is sent.
         """
         start = self._now()
-        with self._changed:
+        with self._bells:
             # Only what was known before the walk can be missed by it.
             before = set(book.entries) | set(book.skipped)
         seen = list(book.disk.walk(below))
+        if on_seen is not None:
+            on_seen(seen)
         there = {item.relative for item in seen}
         prefix = below + "/" if below else ""
-        with self._changed:
+        with self._bells:
             if book.forgotten:
                 return False
             new = finish
@@ -141,7 +157,7 @@ class Looker:
             if not below:
                 self._scanned[book.disk.root] = (now, max(0.0, now - start))
             book.tell()
-            self._changed.notify_all()
+            self._bells.send(live=new and not book.attended)
         return new
 
     def _book_of(self, path: str) -> Book | None:
@@ -158,7 +174,7 @@ class Looker:
         if isinstance(seen, str):
             self.scan(book, seen)
             return
-        with self._changed:
+        with self._bells:
             if book.forgotten:
                 return
             if seen is None and relative not in book.entries:
@@ -168,7 +184,6 @@ class Looker:
                     self._take(book, None, name)
             self._take(book, seen, relative)
             book.tell()
-            self._changed.notify_all()
 
     def _begin_to_finish(self, book: Book) -> None:
         """From now on everything is to be sealed."""

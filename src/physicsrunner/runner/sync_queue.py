@@ -15,6 +15,7 @@ from physicsrunner.runner.sync_book import Book, Entry
 
 QUEUES: Final = ("urgent", "small", "big")
 FRAME_FILES: Final = 1000
+_MANY: Final = 64  #: small files that are worth a second sender
 Item = tuple[Book, Entry]
 
 
@@ -101,6 +102,11 @@ class Queues:
     def any(self, names: Iterable[str]) -> bool:
         """Whether something waits in one of the queues *names*."""
         return any(self._queues[name] for name in names)
+
+    def much(self) -> bool:
+        """Whether there is more than one sender should do: a large file, or many small ones."""
+        queues = self._queues
+        return bool(queues["big"]) or len(queues["small"]) + len(queues["urgent"]) >= _MANY
 
     def fly(self, book: Book, entry: Entry) -> None:
         """Take *entry* out of wherever it waits, and mark it as in flight."""

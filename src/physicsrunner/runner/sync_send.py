@@ -12,17 +12,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from physicsrunner.client.uplink import Outgoing, Uplink
 from physicsrunner.core.retry import Backoff
 from physicsrunner.core.sync import racy
 from physicsrunner.errors import PhysicsRunnerError, StorageFull, TooLarge
+from physicsrunner.runner.sync_bells import Bells
 from physicsrunner.runner.sync_book import FINAL, SMALL, Book, Entry
 from physicsrunner.runner.sync_disk import digest
 from physicsrunner.runner.sync_frame import PASSING, Prepared, Preparer, settle
 from physicsrunner.runner.sync_moves import Moves, claim_moves
 from physicsrunner.runner.sync_queue import FRAME_FILES, Item, Queues
+from physicsrunner.runner.sync_words import exchange
 from physicsrunner.wire.messages import SyncResult
 
 #: Queues by sender: the live one never carries a large file.
@@ -48,7 +51,7 @@ class Sender:
         uplink: Uplink,
         queues: Queues,
         books: dict[tuple[str, int], Book],
-        changed: threading.Condition,
+        bells: Bells,
         *,
         now: Callable[[], float],
         random: Callable[[], float],
@@ -60,7 +63,7 @@ class Sender:
         self._uplink = uplink
         self._queues = queues
         self._books = books
-        self._changed = changed
+        self._bells = bells
         self._now = now
         self._random = random
         self._backoff = backoff
@@ -78,17 +81,19 @@ class Sender:
 
     def loop(self, lane: tuple[str, ...], closing: threading.Event) -> None:
         """Send until *closing*."""
+        bell = self._bells.bulk if lane is BULK else self._bells.live
         while not closing.is_set():
             if self.once(lane):
                 continue
-            with self._changed:
-                wait = self._wait_s(lane)
+            with self._bells:
+                # What is small is the other sender's, as long as that is enough.
+                wait = self.wait_s(lane) if lane is LIVE or self._bells.helps else _IDLE_S
                 if wait > 0 and not closing.is_set():
-                    self._changed.wait(wait)
+                    bell.wait(wait)
 
     def once(self, lane: tuple[str, ...]) -> bool:
         """Do one piece of work, if there is one."""
-        with self._changed:
+        with self._bells:
             now = self._now()
             self._queues.due(now)
             if self._held_back(now):
@@ -104,14 +109,16 @@ class Sender:
         if book is not None:
             self._load(book)
         elif moved is not None:
-            self._send_moves(moved)
+            with self._bells.slow():
+                self._send_moves(moved)
         elif items:
             self._send(items, large)
         else:
             return False
         return True
 
-    def _wait_s(self, lane: tuple[str, ...]) -> float:
+    def wait_s(self, lane: tuple[str, ...]) -> float:
+        """Return the seconds until there may be something to do. Under the lock."""
         now = self._now()
         times = [now + _IDLE_S]
         due = self._queues.due(now)
@@ -139,14 +146,15 @@ class Sender:
 
     def _load(self, book: Book) -> None:
         try:
-            stored = {} if book.unsent else dict(self._uplink.files(book.run, book.attempt))
+            with nullcontext() if book.unsent else self._bells.slow():
+                stored = {} if book.unsent else dict(self._uplink.files(book.run, book.attempt))
             book.unsent = False
         except Exception as error:
-            with self._changed:
+            with self._bells:
                 book.loading = False
                 self._failed(error, [book])
             return
-        with self._changed:
+        with self._bells:
             self._went_well([book])
             if book.reload:  # something became unknown while the list was on its way
                 book.reload = book.loading = False
@@ -154,7 +162,7 @@ class Sender:
             for entry in book.load(stored):
                 self._queues.route(book, entry)
             book.tell()
-            self._changed.notify_all()
+            self._bells.send()
 
     # -- what is gone or renamed -----------------------------------------------------------------
 
@@ -173,13 +181,13 @@ class Sender:
         try:
             results = self._uplink.send([Outgoing(op) for op in moves.ops()])
         except Exception as error:
-            with self._changed:
+            with self._bells:
                 if moves.leftovers:
                     book.loaded = False
                 self._lose([(book, entry) for entry in moves.entries])
                 self._failed(error, [book])
             return
-        with self._changed:
+        with self._bells:
             self._went_well([book])
             refused = moves.settle(results)
             if refused:
@@ -191,7 +199,7 @@ class Sender:
                 if book.entries.get(entry.relative) is entry:
                     self._queues.route(book, entry)
             book.tell()
-            self._changed.notify_all()
+            self._bells.send()
 
     # -- bytes -----------------------------------------------------------------------------------
 
@@ -222,14 +230,15 @@ class Sender:
             batch = [item for part in parts for item in part.ops]
             hashing = [part for part in parts if part.hash_it]
             self._start_hashing(hashing)
-            results = self._uplink.send(batch) if batch else []
+            with self._patience(sum(part.count for part in parts), large):
+                results = exchange(self._uplink, self._bells, batch, parts) if batch else []
         except Exception as error:
-            with self._changed:
+            with self._bells:
                 self._lose(items)
                 self._failed(error, list({id(book): book for book, _ in items}.values()))
             return
         took = time.perf_counter() - start
-        with self._changed:
+        with self._bells:
             if batch:
                 self._went_well(part.book for part in parts)
                 self._measured(sum(part.count for part in parts), took)
@@ -240,7 +249,10 @@ class Sender:
                 self._settle(part, mine, took)
             for book in {id(part.book): part.book for part in parts}.values():
                 book.tell()
-            self._changed.notify_all()
+            self._bells.send(live=large)
+
+    def _patience(self, count: int, large: bool) -> AbstractContextManager[None]:
+        return nullcontext() if large or count <= SMALL else self._bells.slow()
 
     def _settle(self, part: Prepared, results: Sequence[SyncResult], took: float) -> None:
         book, entry, now = part.book, part.entry, self._now()
@@ -295,7 +307,7 @@ class Sender:
     def _start_hashing(self, parts: Sequence[Prepared]) -> None:
         """Have large files hashed beside their sending; their seal follows."""
         for part in parts:
-            with self._changed:
+            with self._bells:
                 part.entry.hashing = True
                 part.book.busy += 1
                 part.book.hashing += 1
@@ -304,7 +316,7 @@ class Sender:
     def _hash_job(self, book: Book, entry: Entry) -> Callable[[Callable[[], bool]], None]:
         def job(stop: Callable[[], bool]) -> None:
             found = digest(entry.local, stop)
-            with self._changed:
+            with self._bells:
                 entry.hashing = False
                 book.busy -= 1
                 book.hashing -= 1
@@ -316,7 +328,7 @@ class Sender:
                 elif not entry.in_flight:
                     self._queues.route(book, entry)
                 book.tell()
-                self._changed.notify_all()
+                self._bells.send(live=not book.attended)
 
         return job
 
@@ -334,6 +346,7 @@ class Sender:
     def _went_well(self, books: Iterable[Book]) -> None:
         if self._failures:
             self._log.info("the server answers again")
+            self._bells.send()
         self._failures = 0
         self._not_before = float("-inf")
         self.trouble = None
@@ -368,7 +381,7 @@ class Sender:
             self._not_before = until
         for book in books:
             book.tell()
-        self._changed.notify_all()
+        self._bells.send()
 
     def _measured(self, count: int, took: float) -> None:
         if count >= SMALL and took > 0:

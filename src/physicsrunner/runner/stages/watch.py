@@ -5,6 +5,10 @@ The folder is watched; what changes is hinted to the follower (status lines and 
 the sync (files). The lease is renewed. The station does all that for many attempts; here is one
 attempt's part. The stage itself only begins to start these, and `Watchers` ends them: main.py does
 not wait for what takes long to load. What it writes meanwhile is found by the first scan.
+
+Of the many short attempts of an agent most are over before anybody could look: they are followed
+from some tenths of a second on, and whoever waits for the program begins it (`Watchers.look`). What
+ends before goes whole, in one frame.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 _FEW: Final = 3  # attempts
 #: Until the first report of one of many: most of those that end soon then need no other.
 _FIRST_OF_MANY_S: Final = 0.25
+_FOLLOW_S: Final = 0.1  # until an attempt of an agent is followed
+_FOLLOW_OF_MANY_S: Final = 0.3
 
 
 def run(attempt: Attempt) -> None:
@@ -52,6 +58,7 @@ class Watchers:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self.sync: Sync | None = None
+        self.due: float | None = None  #: when `look` begins to follow, POSIX seconds
         self._follower: Follower | None = None
         self._watching = False
         self._heartbeat: Heartbeat | None = None
@@ -64,9 +71,8 @@ class Watchers:
         attempt = self._attempt
         if attempt.uplink is None or attempt.grant is None:
             return
-        station = attempt.station
-        many = not station.alone and len(station.attempts) > _FEW
-        attempt.reporter.start(station.reports(), _FIRST_OF_MANY_S if many else 0.0)
+        after = _FIRST_OF_MANY_S if self._one_of_many() else 0.0
+        attempt.reporter.start(attempt.station.reports(), after)
         if attempt.renew and self._heartbeat is None:
             self._heartbeat = Heartbeat(
                 attempt.uplink,
@@ -82,15 +88,23 @@ class Watchers:
     def start(self) -> None:
         """Start following, and sending where there is a server."""
         if not self._attempt.station.alone:
-            self._start_following()  # all is loaded, and a thread is a price
+            after = _FOLLOW_OF_MANY_S if self._one_of_many() else _FOLLOW_S
+            self.due = self._attempt.clock.now() + after
             return
         self._starting = threading.Thread(target=self._start_following, name="watch-start")
         self._starting.start()
 
+    def look(self, now: float) -> None:
+        """Begin to follow, if that is due at the time *now*."""
+        # A clock that was set back must not put it off.
+        if self.due is not None and not 0.0 < self.due - now <= _FOLLOW_OF_MANY_S:
+            self.due = None
+            self._start_following()
+
     def attached(self) -> Sync:
-        """Send, if that was not begun before: the server has been reached."""
+        """Send, if that was not begun before: the server has been reached, `finish` follows."""
         if self.sync is None:
-            self.sync = self._begin_to_send()
+            self.sync = self._begin_to_send(look=False)
         return self.sync
 
     def settle(self) -> None:
@@ -98,6 +112,7 @@ class Watchers:
         if self._starting is not None:
             self._starting.join()
             self._starting = None
+        self.due = None
         if self._watching:
             self._attempt.station.watch().remove(self._attempt.folder.root)
             self._watching = False
@@ -121,6 +136,10 @@ class Watchers:
             if self.sync is not None:
                 self.sync.remove(self._attempt.run, self._attempt.number)
 
+    def _one_of_many(self) -> bool:
+        station = self._attempt.station
+        return not station.alone and len(station.attempts) > _FEW
+
     def _start_following(self) -> None:
         attempt = self._attempt
         try:
@@ -136,12 +155,13 @@ class Watchers:
         except Exception:
             attempt.log.exception("nothing is followed live")
 
-    def _begin_to_send(self) -> Sync:
+    def _begin_to_send(self, *, look: bool = True) -> Sync:
         from physicsrunner.runner.sync import Followed
 
         attempt = self._attempt
         sync = attempt.station.sync()
-        sync.add(Followed(attempt.run, attempt.number, attempt.folder, fresh=attempt.fresh))
+        followed = Followed(attempt.run, attempt.number, attempt.folder, fresh=attempt.fresh)
+        sync.add(followed, look=look)
         return sync
 
     def _make_follower(self) -> Follower:
@@ -188,11 +208,16 @@ class Watchers:
 
 
 def _any_output(outputs: Path) -> bool:
-    for folder, _, files in os.walk(outputs):
-        for name in files:
-            with suppress(OSError):  # gone again
-                if (Path(folder) / name).stat().st_size:
-                    return True
+    todo = [str(outputs)]
+    while todo:
+        with suppress(OSError), os.scandir(todo.pop()) as entries:  # gone again
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(entry.path)
+                    continue
+                with suppress(OSError):
+                    if entry.stat().st_size:
+                        return True
     return False
 
 
