@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from physicsrunner.core.run import NewRun
 from physicsrunner.core.state import RunState
-from physicsrunner.errors import BadFrame, InvalidRequest, NotFound, UnsafePath
+from physicsrunner.errors import BadFrame, InvalidRequest, NotFound, ServerUnavailable, UnsafePath
 from physicsrunner.service.access import Identity
 from physicsrunner.wire import live
 from physicsrunner.wire.messages import LeaseGrant, Report, StoredFile, SyncOp, SyncResult
@@ -95,6 +95,40 @@ def test_many_files_of_many_runs_in_one_frame(house: House) -> None:
         (first.run, 151),
         (second.run, 151),
     ]
+
+
+def test_the_seals_of_a_frame_are_one_transaction_and_no_run_harms_another(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several runs' files are kept at once; where that fails, each run's for itself."""
+    for _ in range(3):
+        house.services.runs.create(house.admin, _new(house))
+    grants = house.lease("x", max=3)
+    seals: list[int] = []
+    store = house.services._store
+    real = store.seal
+
+    def noting(files: Any, *rest: Any, **more: Any) -> None:
+        seals.append(len(files))
+        if (grants[1].run, 1) in files and refused:
+            raise ServerUnavailable("not this one")
+        real(files, *rest, **more)
+
+    monkeypatch.setattr(store, "seal", noting)
+    refused = False
+    ops = [op for grant in grants for op in whole(grant, LOG, b"12")]
+    assert errors(house.sync(house.agent("x"), ops, b"12" * 3)) == [None] * 6
+    assert seals == [3]
+    refused = True
+    seals.clear()
+    ops = [op for grant in grants for op in whole(grant, DATA, b"12")]
+    failed = "unavailable"
+    answers = errors(house.sync(house.agent("x"), ops, b"12" * 3))
+    assert answers == [None, None, None, failed, None, None]
+    assert sorted(seals) == [1, 1, 1, 3]
+    for place, grant in enumerate(grants):
+        stored = house.services.files.list(house.admin, grant.run)
+        assert [file.sealed for file in stored] == [True, place != 1]
 
 
 def _new(house: House) -> NewRun:

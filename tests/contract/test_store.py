@@ -263,9 +263,9 @@ def test_lists_filter_sort_and_page(store: Store, wanted: RunFilter, names: list
 def test_sealed_files_come_and_go(store: Store) -> None:
     """Sealing twice is one row; unsealing is silent where nothing is sealed."""
     rows = [FileRow(f"outputs/f{n} 'ü'", n, "0" * 64) for n in range(1000)]
-    store.seal("r", 1, rows, [fact("r", "simulation/files/sealed")])
-    store.seal("r", 1, [replace(rows[3], size=9)], [])
-    store.seal("r", 2, rows[:1], [])
+    store.seal({("r", 1): rows}, [fact("r", "simulation/files/sealed")])
+    store.seal({("r", 1): [replace(rows[3], size=9)]}, [])
+    store.seal({("r", 2): rows[:1]}, [])
 
     assert len(store.sealed("r", 1)) == 1000
     assert store.sealed("r", 1, [rows[3].path, "none"]) == {rows[3].path: replace(rows[3], size=9)}

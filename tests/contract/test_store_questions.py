@@ -87,10 +87,10 @@ def test_files_are_asked_for_by_any_name(store: Store) -> None:
     run, _ = store.add_run(make(), [])
     names = ['a"b', "c'd", "[x]", "über/β.csv", "\\", "{}"]
     rows = [FileRow(name, 1, "0" * 64) for name in names]
-    store.seal(run.id, 1, rows, [fact(run.id)])
+    store.seal({(run.id, 1): rows}, [fact(run.id)])
     assert set(store.sealed(run.id, 1, names)) == set(names)
     assert set(store.sealed(run.id, 1, names[:1])) == {names[0]}
     assert store.sealed(run.id, 1, []) == {}
-    store.seal(run.id, 1, [FileRow(names[0], 2, "1" * 64), *rows[1:3]], [])
+    store.seal({(run.id, 1): [FileRow(names[0], 2, "1" * 64), *rows[1:3]]}, [])
     assert store.sealed(run.id, 1)[names[0]] == FileRow(names[0], 2, "1" * 64)
     assert len(store.sealed(run.id, 1)) == len(names)

@@ -7,14 +7,15 @@ has. Once the attempt is published, what was sealed of it stays as it is; our ow
 alone (below ``metadata/``) may still grow. Memory is bounded: of what no frame needs only the
 latest is kept, so that a line of each of a thousand logs is a thousand writes and no question.
 
-Lock order: `AttemptFiles.lock`, then `SpoolFile.lock`, then the database.
+Lock order: `AttemptFiles.lock` (of several: by run and number), then `SpoolFile.lock`, then the
+database.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from physicsrunner.core.run import RunSummary
@@ -113,18 +114,15 @@ class AttemptFiles:
             self._store.unseal(self.run, self.attempt, path, removed_at=removed_at)
             self._rows[path] = None
 
-    def seal(
-        self, rows: Sequence[FileRow], events: Sequence[Event], by: Actor | None = None
-    ) -> None:
-        """Keep *rows*, whose bytes are on the disk."""
-        try:
-            self._store.seal(self.run, self.attempt, rows, events, by=by)
-        except BaseException:
-            self._whole = False
-            for row in rows:  # whether they were written is not known
-                self._rows.pop(row.path, None)
-            raise
+    def sealed(self, rows: Sequence[FileRow]) -> None:
+        """Note that the store has *rows*."""
         self._rows.update((row.path, row) for row in rows)
+
+    def unsure(self, rows: Sequence[FileRow]) -> None:
+        """Note that the store may have *rows*, or not."""
+        self._whole = False
+        for row in rows:
+            self._rows.pop(row.path, None)
 
     def release(self, paths: Iterable[str], owner: object) -> None:
         """Let go of what *owner* wrote; keep what the next frame will continue."""
@@ -176,6 +174,23 @@ class OpenAttempts:
             self.leave(found)
             raise
         return found
+
+    def seal(
+        self,
+        sealed: Mapping[AttemptFiles, Sequence[FileRow]],
+        events: Sequence[Event],
+        by: Actor | None = None,
+    ) -> None:
+        """Keep rows, whose bytes are on the disk, of attempts that the caller has locked."""
+        rows = {(target.run, target.attempt): some for target, some in sealed.items()}
+        try:
+            self._store.seal(rows, events, by=by)
+        except BaseException:
+            for target, some in sealed.items():
+                target.unsure(some)
+            raise
+        for target, some in sealed.items():
+            target.sealed(some)
 
     def held(self, run: str, attempt: int) -> AttemptFiles | None:
         """Return an attempt that somebody has entered and locked; None: nobody has."""

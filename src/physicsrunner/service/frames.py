@@ -7,7 +7,7 @@ Promises:
   skipped, the rest goes on.
 - Memory is bounded by the pieces that are fed.
 - What is sealed in a frame is flushed to the disk by one group commit, then written to the store in
-  one transaction with one event, and only then answered.
+  one transaction with one event for each attempt, and only then answered.
 - A body that was cut leaves the bytes that came; nothing of it is sealed.
 
 A writer is used by one thread at a time, for one frame.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -281,14 +282,20 @@ class FrameWriter:
         except PhysicsRunnerError as error:
             self._fail(self._seals, error)
             return
-        by_attempt: dict[int, list[_Seal]] = {}
+        by_attempt: dict[AttemptFiles, list[_Seal]] = {}
         for seal in self._seals:
-            by_attempt.setdefault(id(seal.attempt), []).append(seal)
-        for seals in by_attempt.values():
-            try:
-                self._commit_attempt(seals)
-            except PhysicsRunnerError as error:
-                self._fail(seals, error)
+            by_attempt.setdefault(seal.attempt, []).append(seal)
+        try:
+            self._commit_attempts(by_attempt)
+        except PhysicsRunnerError as error:
+            if len(by_attempt) == 1:
+                self._fail(self._seals, error)
+                return
+            for attempt, seals in by_attempt.items():  # what one fails of harms no other
+                try:
+                    self._commit_attempts({attempt: seals})
+                except PhysicsRunnerError as its_own:
+                    self._fail(seals, its_own)
 
     def _standing(self) -> list[str]:
         """Return the files to flush: those that nobody has changed again."""
@@ -298,21 +305,28 @@ class FrameWriter:
             if seal.file.version == seal.version and seal.file.owner is self
         ]
 
-    def _commit_attempt(self, seals: Sequence[_Seal]) -> None:
-        attempt = seals[0].attempt
-        with attempt.lock:
-            # Taken by another frame, or changed again by this one: then it is not sealed.
-            standing = []
-            for seal in seals:
-                if seal.file.owner is self and seal.file.version == seal.version:
-                    standing.append(seal)
-                elif seal.file.owner is self:
-                    self._results[seal.place] = SyncResult(seal.row.size)
-                else:
-                    self._fail([seal], superseded(seal.row.path))
-            rows = list({seal.row.path: seal.row for seal in standing}.values())
+    def _commit_attempts(self, by_attempt: Mapping[AttemptFiles, Sequence[_Seal]]) -> None:
+        rows: dict[AttemptFiles, list[FileRow]] = {}
+        with ExitStack() as locked:
+            for attempt in sorted(by_attempt, key=lambda one: (one.run, one.attempt)):
+                locked.enter_context(attempt.lock)
+            for attempt, seals in by_attempt.items():
+                standing = {seal.row.path: seal.row for seal in seals if self._stands(seal)}
+                if standing:
+                    rows[attempt] = list(standing.values())
             if rows:
-                attempt.seal(rows, [_sealed(attempt, rows, self._now())], self._by)
+                events = [_sealed(attempt, some, self._now()) for attempt, some in rows.items()]
+                self._attempts.seal(rows, events, self._by)
+
+    def _stands(self, seal: _Seal) -> bool:
+        """Say whether a file may be sealed: no other frame took it, and this one left it so."""
+        if seal.file.owner is not self:
+            self._fail([seal], superseded(seal.row.path))
+            return False
+        if seal.file.version != seal.version:
+            self._results[seal.place] = SyncResult(seal.row.size)
+            return False
+        return True
 
     def _fail(self, seals: Sequence[_Seal], error: PhysicsRunnerError) -> None:
         for seal in seals:

@@ -38,6 +38,7 @@ from physicsrunner.store.rows import (
     RunPage,
     StudyRow,
 )
+from physicsrunner.store.uploads import UploadStore
 from physicsrunner.wire.live import Event
 
 __all__ = [
@@ -269,14 +270,12 @@ class FileStore(Protocol):
 
     def seal(
         self,
-        run: str,
-        attempt: int,
-        files: Sequence[FileRow],
+        files: Mapping[tuple[str, int], Sequence[FileRow]],
         events: Sequence[Event],
         *,
         by: Actor | None = None,
     ) -> None:
-        """Keep *files* as sealed, in place of rows of the same paths, and write *events*."""
+        """Keep *files* of attempts (run, number) as sealed, once for each path; write *events*."""
         ...
 
     def unseal(self, run: str, attempt: int, path: str, *, removed_at: float | None = None) -> None:
@@ -295,7 +294,7 @@ class FileStore(Protocol):
 
 
 class ModelStore(Protocol):
-    """Models and uploaded inputs."""
+    """Models."""
 
     def add_model(
         self,
@@ -321,18 +320,6 @@ class ModelStore(Protocol):
 
     def models(self) -> list[ModelRow]:
         """Return the newest version of every model, the latest first."""
-        ...
-
-    def add_upload(self, sha256: str, size: int, told: Event, *, by: Actor) -> None:
-        """Keep that *by* has sent an input, and write *told*; a repeat changes nothing."""
-        ...
-
-    def upload(self, sha256: str) -> int | None:
-        """Return the size in bytes of an uploaded input; None if there is none."""
-        ...
-
-    def sent_input(self, sha256: str, user: str) -> bool:
-        """Say whether *user* has sent the input of that content: knowing its name is not enough."""
         ...
 
 
@@ -383,6 +370,7 @@ class Store(
     StudyStore,
     FileStore,
     ModelStore,
+    UploadStore,
     AgentStore,
     OutboxStore,
     AccountStore,

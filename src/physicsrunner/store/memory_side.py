@@ -29,17 +29,15 @@ class MemorySide(MemoryEvents):
 
     def seal(
         self,
-        run: str,
-        attempt: int,
-        files: Sequence[FileRow],
+        files: Mapping[tuple[str, int], Sequence[FileRow]],
         events: Sequence[Event],
         *,
         by: Actor | None = None,
     ) -> None:
-        """Keep *files* as sealed, in place of rows of the same paths, and write *events*."""
+        """Keep *files* of attempts (run, number) as sealed, once for each path; write *events*."""
         with self._lock:
-            kept = self._files.setdefault((run, attempt), {})
-            kept.update((row.path, row) for row in files)
+            for key, rows in files.items():
+                self._files.setdefault(key, {}).update((row.path, row) for row in rows)
             self._tell(events, by)
 
     def unseal(self, run: str, attempt: int, path: str, *, removed_at: float | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import and_, bindparam, delete, insert, select
@@ -32,17 +32,19 @@ class SqlFiles(SqlEvents):
 
     def seal(
         self,
-        run: str,
-        attempt: int,
-        files: Sequence[FileRow],
+        files: Mapping[tuple[str, int], Sequence[FileRow]],
         events: Sequence[Event],
         *,
         by: Actor | None = None,
     ) -> None:
-        """Keep *files* as sealed, in place of rows of the same paths, and write *events*."""
+        """Keep *files* of attempts (run, number) as sealed, once for each path; write *events*."""
 
         def work(transaction: Transaction) -> None:
-            rows = [(run, attempt, row.path, row.size, row.sha256) for row in files]
+            rows = [
+                (*key, row.path, row.size, row.sha256)
+                for key, some in files.items()
+                for row in some
+            ]
             _SEAL.rows(transaction.connection, rows)
             transaction.write_events(events)
 
