@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -128,3 +130,20 @@ def test_a_run_that_is_changed_twice_in_a_call_is_written_as_the_last_says(store
     assert (attempt.state, attempt.started_at, attempt.ended_at) == ("completed", START, START + 1)
     assert [event.type for event in store.events(run.id)][-2:] == ["running", "completed"]
     assert store.counts("all") == {RunState.COMPLETED: 1}
+
+
+@pytest.mark.parametrize("opener", ["sqlite"], indirect=True)
+def test_no_statement_of_a_lease_is_compiled_twice(store: Store) -> None:
+    """The queue of each state is asked for by one compiled statement, again and again."""
+    assert isinstance(store, SqlStore)
+    store.add_runs([(make(), []) for _ in range(4)])
+    for _ in range(4):
+        assert len(lease(store, "a", limit=1)) == 1
+    with store.database.write() as connection:
+        driver: Any = connection.connection.driver_connection
+        try:
+            found = driver.execute("SELECT sql, run FROM sqlite_stmt").fetchall()
+        except sqlite3.OperationalError:
+            pytest.skip("this SQLite does not tell which statements it has compiled")
+    walks = [run for sql, run in found if "ORDER BY runs.priority" in sql]
+    assert sum(walks) == 8

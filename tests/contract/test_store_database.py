@@ -24,11 +24,16 @@ def test_sqlite_is_set_up_for_what_we_promise(tmp_path: Path) -> None:
         with database.read() as connection:
             found = {
                 name: connection.execute(text(f"PRAGMA {name}")).scalar()
-                for name in ("journal_mode", "synchronous", "foreign_keys")
+                for name in ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint")
             }
     finally:
         database.close()
-    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    assert found == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "wal_autocheckpoint": 4000,  # so long the log grows: 16 MB
+    }
 
 
 def test_a_database_that_is_locked_is_unavailable(

@@ -45,6 +45,7 @@ from physicsrunner.store.readers import Readers
 
 BUSY_MS: Final = 10_000
 CONNECT_S: Final = 10
+LOG_PAGES: Final = 4000
 WRITERS: Final = 7_231_909_001  #: the advisory lock of whoever writes, on PostgreSQL
 _LOCK: Final = f"SELECT pg_advisory_xact_lock({WRITERS})"
 _BEGIN: Final = {"sqlite": "BEGIN IMMEDIATE", "postgresql": f"BEGIN; {_LOCK}"}
@@ -260,6 +261,8 @@ def _sqlite_connect(dbapi_connection: Any, _record: Any) -> None:
         "foreign_keys=ON",
         "temp_store=MEMORY",
         "cache_size=-16000",
+        # A page that many transactions write goes into the database once; the log stays at 16 MB.
+        f"wal_autocheckpoint={LOG_PAGES}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

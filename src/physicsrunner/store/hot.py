@@ -35,6 +35,7 @@ from sqlalchemy import (
 )
 
 _PARAMETERS: Final = 990  #: of one statement; the oldest SQLite takes 999
+_ODD: Final = 12  #: up to so many rows there is a statement for each number of them
 COPIED: Final = 50  #: from so many rows on PostgreSQL is given them by COPY, not in a pipeline
 _EMPTY: Final[Mapping[type, str]] = {dict: "{}", list: "[]"}
 _load: Final = json.JSONDecoder().decode
@@ -85,6 +86,17 @@ class Hot:
         """Carry it out in the transaction of *connection*; return the driver's cursor."""
         made = self._for(connection)
         return raw(connection).execute(made.sql, made.bound(values))
+
+    def rows_of_each(
+        self, connection: Connection, asked: Sequence[Mapping[str, Any]]
+    ) -> list[list[Any]]:
+        """Return the rows for each of several parameters; PostgreSQL is asked for all at once."""
+        if connection.dialect.name == "sqlite":
+            # One after the other: a statement that is not at its end would be compiled once more.
+            return [self.run(connection, values).fetchall() for values in asked]
+        with together(connection):
+            cursors = [self.run(connection, values) for values in asked]
+        return [cursor.fetchall() for cursor in cursors]
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Carry it out for each of *rows*."""
@@ -141,14 +153,11 @@ class Insert:
     def __init__(self, table: Table, names: Sequence[str], instead: str = "") -> None:
         into = f"{table.name} ({', '.join(names)})"
         self._copy = None if instead else f"COPY {into} FROM STDIN"
-        head, self._several = "INSERT INTO", max(1, _PARAMETERS // len(names))
-        of_row = {"sqlite": f"({', '.join('?' * len(names))})"}
-        of_row["postgresql"] = of_row["sqlite"].replace("?", "%s")
-        self._one = {
-            dialect: f"{head} {into} VALUES {row} {instead}" for dialect, row in of_row.items()
-        }
-        rows = ", ".join([of_row["sqlite"]] * self._several)
-        self._many = f"{head} {into} VALUES {rows} {instead}"  # of SQLite
+        self._into, self._instead = into, instead
+        self._row = f"({', '.join('?' * len(names))})"
+        self._together = max(1, _PARAMETERS // len(names))  # rows in one statement, on SQLite
+        self._by_size: dict[int, str] = {}
+        self._postgres = self._of(1).replace("?", "%s")
         columns = [table.c[name] for name in names]
         self._places = [n for n, column in enumerate(columns) if isinstance(column.type, JSON)]
 
@@ -160,20 +169,30 @@ class Insert:
             with raw(connection).cursor() as cursor, cursor.copy(self._copy) as copy:
                 for row in made:
                     copy.write_row(row)
+        elif dialect == "sqlite":
+            self._in_groups(raw(connection), made)
         elif len(made) == 1:
-            raw(connection).execute(self._one[dialect], made[0])
+            raw(connection).execute(self._postgres, made[0])
         elif made:
-            if dialect == "sqlite":
-                made = self._in_groups(connection, made)
-            _all_of(connection, self._one[dialect], made)
+            _all_of(connection, self._postgres, made)
 
-    def _in_groups(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> list[Any]:
-        """Add several rows by one statement, which opens each index once; return the rest."""
-        driver, done = raw(connection), len(rows) - len(rows) % self._several
-        for start in range(0, done, self._several):
-            some = rows[start : start + self._several]
-            driver.execute(self._many, list(chain.from_iterable(some)))
-        return list(rows[done:])
+    def _in_groups(self, driver: Any, rows: Sequence[Sequence[Any]]) -> None:
+        """Add several rows by one statement, which opens table and indexes once."""
+        start, left = 0, len(rows)
+        while left:
+            size = self._together if left >= self._together else min(left, _ODD)
+            some = rows[start : start + size]
+            driver.execute(self._of(size), list(chain.from_iterable(some)))
+            start, left = start + size, left - size
+
+    def _of(self, size: int) -> str:
+        """Return the statement that adds so many rows."""
+        made = self._by_size.get(size)
+        if made is None:
+            rows = ", ".join([self._row] * size)
+            made = f"INSERT INTO {self._into} VALUES {rows} {self._instead}"  # noqa: S608 - names of ours
+            self._by_size[size] = made
+        return made
 
     def _encoded(self, row: Sequence[Any]) -> Sequence[Any]:
         values = list(row)
@@ -186,8 +205,6 @@ class Insert:
 
 
 def _all_of(connection: Connection, sql: str, rows: Sequence[Any]) -> None:
-    if not rows:
-        return
     cursor = raw(connection).cursor()
     try:
         cursor.executemany(sql, rows)

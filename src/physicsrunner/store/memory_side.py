@@ -20,7 +20,7 @@ class MemorySide(MemoryEvents):
         self._files: dict[tuple[str, int], dict[str, FileRow]] = {}
         self._removed: list[tuple[str, int, FileRow, float]] = []
         self._models: list[ModelRow] = []
-        self._uploads: dict[str, int] = {}
+        self._uploads: dict[str, tuple[int, float]] = {}  # SHA-256 -> size, when it was sent
         self._senders: set[tuple[str, str]] = set()
         self._agents: dict[str, AgentRow] = {}
         self._studies: dict[str, StudyRow] = {}
@@ -106,7 +106,7 @@ class MemorySide(MemoryEvents):
     def add_upload(self, sha256: str, size: int, told: Event, *, by: Actor) -> None:
         """Keep that *by* has sent an input, and write *told*; a repeat changes nothing."""
         with self._lock:
-            self._uploads.setdefault(sha256, size)
+            self._uploads.setdefault(sha256, (size, told.time))
             if (sha256, by.name) not in self._senders:
                 self._senders.add((sha256, by.name))
                 self._tell([told], by)
@@ -119,7 +119,26 @@ class MemorySide(MemoryEvents):
     def upload(self, sha256: str) -> int | None:
         """Return the size in bytes of an uploaded input; None if there is none."""
         with self._lock:
-            return self._uploads.get(sha256)
+            found = self._uploads.get(sha256)
+            return None if found is None else found[0]
+
+    def uploads_before(self, before: float, after: str, limit: int) -> Mapping[str, int]:
+        """Return inputs that were first sent before *before*: SHA-256 over *after* -> size."""
+        with self._lock:
+            old = [
+                (key, size)
+                for key, (size, sent) in self._uploads.items()
+                if sent < before and key > after
+            ]
+        return dict(sorted(old)[:limit])
+
+    def remove_uploads(self, keys: Sequence[str], events: Sequence[Event]) -> None:
+        """Forget inputs, and who has sent them; write *events*."""
+        with self._lock:
+            for key in keys:
+                self._uploads.pop(key, None)
+            self._senders = {pair for pair in self._senders if pair[0] not in keys}
+            self._tell(events)
 
     def agent_seen(
         self,

@@ -20,10 +20,20 @@ from physicsrunner.store.sql_models import SqlModels
 from physicsrunner.store.sql_outbox import SqlOutbox
 from physicsrunner.store.sql_queue import SqlQueue
 from physicsrunner.store.sql_runs import SqlRuns
+from physicsrunner.store.sql_uploads import SqlUploads
 
 
 class SqlStore(
-    SqlRuns, SqlQueue, SqlLists, SqlClock, SqlAgents, SqlFiles, SqlModels, SqlOutbox, SqlAccounts
+    SqlRuns,
+    SqlQueue,
+    SqlLists,
+    SqlClock,
+    SqlAgents,
+    SqlFiles,
+    SqlModels,
+    SqlUploads,
+    SqlOutbox,
+    SqlAccounts,
 ):
     """All tables of one database."""
 

@@ -1,4 +1,4 @@
-"""Models and uploads in SQL. The promises are those of `store.base.ModelStore`."""
+"""Models in SQL. The promises are those of `store.base.ModelStore`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VERSIONS: Final = schema.model_versions.c
 
 
 class SqlModels(SqlEvents):
-    """The tables of models and uploads."""
+    """The tables of models."""
 
     def add_model(
         self,
@@ -90,40 +90,6 @@ class SqlModels(SqlEvents):
             for row in connection.execute(query).mappings():
                 newest.setdefault(row.id, _row(row))
         return list(newest.values())
-
-    def add_upload(self, sha256: str, size: int, told: Event, *, by: Actor) -> None:
-        """Keep that *by* has sent an input, and write *told*; a repeat changes nothing."""
-
-        def work(transaction: Transaction) -> None:
-            connection, owner = transaction.connection, by.name
-            if connection.execute(_upload(sha256)).first() is None:
-                values = {"size": size, "created_by": owner, "created_at": told.time}
-                connection.execute(insert(schema.uploads), {"sha256": sha256, **values})
-            if connection.execute(_owned(sha256, owner)).first() is None:
-                connection.execute(insert(schema.upload_owners), {"sha256": sha256, "owner": owner})
-                transaction.write_events([told])
-
-        self._write(work, by)
-
-    def upload(self, sha256: str) -> int | None:
-        """Return the size in bytes of an uploaded input; None if there is none."""
-        with self._db.read() as connection:
-            size = connection.execute(_upload(sha256)).scalar()
-        return None if size is None else int(size)
-
-    def sent_input(self, sha256: str, user: str) -> bool:
-        """Say whether *user* has sent the input of that content."""
-        with self._db.read() as connection:
-            return connection.execute(_owned(sha256, user)).first() is not None
-
-
-def _owned(sha256: str, owner: str) -> Select[Any]:
-    table = schema.upload_owners.c
-    return select(table.sha256).where(table.sha256 == sha256, table.owner == owner)
-
-
-def _upload(sha256: str) -> Select[Any]:
-    return select(schema.uploads.c.size).where(schema.uploads.c.sha256 == sha256)
 
 
 def _query() -> Select[Any]:

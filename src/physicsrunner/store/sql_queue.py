@@ -26,7 +26,7 @@ from physicsrunner.core.schedule import is_behind
 from physicsrunner.core.state import HELD, LEASABLE
 from physicsrunner.store import schema
 from physicsrunner.store.base import Decide
-from physicsrunner.store.hot import Hot, together
+from physicsrunner.store.hot import Hot
 from physicsrunner.store.partial import IS_BUSY, IS_WAITING
 from physicsrunner.store.rows import Actor, Offer
 from physicsrunner.store.sql_counts import Moves, read_counts
@@ -227,11 +227,9 @@ def _in_order(
 ) -> Iterator[_Candidate]:
     # One walk along the index for each state: a queue of 100,000 runs is never sorted.
     each = [{**values, "state": state, "few": first} for state in _LEASABLE]
-    with together(connection):
-        started = [walks().start.run(connection, asked) for asked in each]
+    started = walks().start.rows_of_each(connection, each)
     both = [
-        _walk(connection, walks, asked, cursor.fetchall())
-        for asked, cursor in zip(each, started, strict=True)
+        _walk(connection, walks, asked, rows) for asked, rows in zip(each, started, strict=True)
     ]
     return heapq.merge(*both, key=lambda found: (-found.run.priority, found.run.number))
 
