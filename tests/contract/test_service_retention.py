@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +12,17 @@ from typing import Any
 
 import pytest
 
-from physicsrunner.core.run import RunRecord
+from physicsrunner.core.run import InputFile, NewRun, RunRecord
 from physicsrunner.core.state import RunState
+from physicsrunner.errors import NotFound
+from physicsrunner.service.check import check
 from physicsrunner.service.options import DAY_S, DOOR_KEEP, Keep, ServerOptions
 from physicsrunner.service.retention import SLICE
 from physicsrunner.store.base import Store
 from physicsrunner.store.outbox import WebhookRow
+from physicsrunner.store.sql import SqlStore
 from physicsrunner.wire.live import Event
-from tests.contract.service_house import START, House, open_house
+from tests.contract.service_house import START, House, open_house, sha
 from tests.support.postgres import PostgresServer
 
 CANCELLED = RunState.CANCELLED
@@ -243,3 +248,130 @@ def test_a_folder_that_a_kill_left_is_swept_at_the_next_start(
     assert (kept.root / old / "file").exists()
     again = keeping(Keep(days=30))
     assert not (again.root / old).exists()
+
+
+class Sent:
+    """A house to which inputs were sent."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept, self.house = kept, kept.house
+        self.model = self.house.model()
+
+    def send(self, text: str) -> str:
+        """Send an input; return its SHA-256."""
+        path = self.house.folder / "sent"
+        path.write_text(text)
+        self.house.services.runs.store_input(self.house.admin, sha(text.encode()), path)
+        return sha(text.encode())
+
+    def queue(self, key: str) -> str:
+        """Queue a run that names an input; return its id."""
+        wanted = NewRun(model_id=self.model, inputs=[InputFile("mesh.msh", key)])
+        return self.house.services.runs.create(self.house.admin, wanted).id
+
+    def there(self, key: str) -> bool:
+        """Say whether an input is there, and that its row, its file and the check agree on it."""
+        row = self.kept.store.upload(key) is not None
+        assert (self.house.services.data / "inputs" / key).exists() is row
+        assert self.kept.store.sent_input(key, "admin") is row
+        if isinstance(self.kept.store, SqlStore):
+            data, database = self.house.services.data, self.kept.store.database
+            found = check(data, database, now=time.time() + 1e6)
+            assert found.good, found
+        return row
+
+    def tidy_later(self, days: float) -> None:
+        """Let time pass, and tidy."""
+        self.house.clock.move(days * DAY_S)
+        assert self.kept.tidy() == set()
+
+
+def test_inputs_that_no_run_names_go_with_their_age(keeping: Any) -> None:
+    """Those of runs stay, also of ended ones, until the run is deleted; it is in the audit."""
+    sent = Sent(keeping(inputs_days=10))
+    used, unused = sent.send("used"), sent.send("unused")
+    run = sent.queue(used)
+    sent.tidy_later(9.9)
+    assert sent.there(unused)
+    young = sent.send("young")
+    sent.tidy_later(0.2)
+    assert [sent.there(key) for key in (used, unused, young)] == [True, False, True]
+    told = sent.kept.store.audit(kind="input/removed")
+    assert [event.data for event in told] == [{"sha256": unused, "size": len("unused")}]
+    with pytest.raises(NotFound, match="PUT"):
+        sent.queue(unused)
+    assert sent.there(sent.send("unused"))
+    assert sent.queue(unused)
+
+    runs = sent.house.services.runs
+    runs.cancel(sent.house.admin, run)
+    sent.tidy_later(0.2)
+    assert sent.there(used)
+    runs.delete(sent.house.admin, run)
+    sent.tidy_later(0.2)
+    assert not sent.there(used)
+
+
+def test_inputs_stay_without_the_setting(keeping: Any) -> None:
+    """Nobody asked for anything else."""
+    sent = Sent(keeping(Keep(days=1)))
+    unused = sent.send("unused")
+    sent.tidy_later(1000)
+    assert sent.there(unused)
+
+
+def test_an_input_that_was_asked_for_lately_stays_for_the_run_that_will_come(keeping: Any) -> None:
+    """Who was told that it is there need not send it: for an hour it does not go."""
+    sent = Sent(keeping(inputs_days=1))
+    first, second = sent.send("first"), sent.send("second")
+    sent.house.clock.move(2 * DAY_S)
+    assert sent.house.services.runs.input_path(sent.house.admin, first)
+    sent.send("second")
+    sent.tidy_later(0)
+    assert sent.there(first)
+    assert sent.there(second)
+    sent.tidy_later(0.9 / 24)
+    assert sent.there(first)
+    sent.tidy_later(2 / 24)
+    sent.tidy_later(2 / 24)
+    assert not sent.there(first)
+    assert not sent.there(second)
+
+
+def test_an_input_does_not_go_while_a_run_is_made_of_it(
+    keeping: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that comes during the look keeps it; one that comes during the removal is refused."""
+    sent = Sent(keeping(inputs_days=1))
+    kept, gone = sent.send("kept"), sent.send("gone")
+    store = sent.kept.store
+    made: list[str] = []
+    refused: list[NotFound] = []
+    look, remove = store.inputs_named, store.remove_uploads
+
+    def looks(after: int, limit: int) -> Any:
+        found = look(after, limit)
+        if not made:
+            made.append(sent.queue(kept))
+        return found
+
+    def come_late() -> None:
+        try:
+            sent.queue(gone)
+        except NotFound as error:
+            refused.append(error)
+
+    late = threading.Thread(target=come_late)
+
+    def removes(*arguments: Any) -> None:
+        late.start()
+        remove(*arguments)
+
+    monkeypatch.setattr(store, "inputs_named", looks)
+    monkeypatch.setattr(store, "remove_uploads", removes)
+    sent.tidy_later(2)
+    late.join(30)
+    assert made
+    assert refused
+    assert sent.there(kept)
+    assert not sent.there(gone)

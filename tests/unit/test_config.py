@@ -59,7 +59,7 @@ def test_every_setting_can_be_set_by_its_variable(environ: dict[str, str]) -> No
     values |= {"database": "postgresql+psycopg://u:p@h/n", "nats": "nats://h:4222"}
     values |= {"max_concurrent_runs": "4", "retention_days": "30.5", "retention_runs": "1000"}
     values |= {"lease_s": "30.0", "grace_s": "60.0", "trusted_proxies": "('10.0.0.0/8', '::1')"}
-    values |= {"webhook_private": "True", "audit_days": "365.0"}
+    values |= {"webhook_private": "True", "audit_days": "365.0", "retention_inputs_days": "7.0"}
     assert set(values) == set(SETTINGS)
     told = {**values, "trusted_proxies": "10.0.0.0/8, ::1", "webhook_private": "yes"}
     for name, value in told.items():

@@ -134,6 +134,7 @@ def options_of(
         database=settings.database,
         max_concurrent_runs=settings.max_concurrent_runs,
         keep=Keep(settings.retention_days, settings.retention_runs),
+        inputs_days=settings.retention_inputs_days,
         audit_days=settings.audit_days,
         lease_s=settings.lease_s,
         grace_s=settings.grace_s,

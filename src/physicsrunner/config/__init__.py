@@ -60,6 +60,7 @@ class Settings:
     max_concurrent_runs: int | None
     retention_days: float | None
     retention_runs: int | None
+    retention_inputs_days: float | None
     audit_days: float | None
     lease_s: float
     grace_s: float

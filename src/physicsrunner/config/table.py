@@ -235,6 +235,14 @@ SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType(
                 _read_count,
             ),
             Setting(
+                "retention_inputs_days",
+                "PHYSICSRUNNER_RETENTION_INPUTS_DAYS",
+                "",
+                "days after which an uploaded input is removed that no run names; "
+                "without it, never",
+                _read_amount,
+            ),
+            Setting(
                 "audit_days",
                 "PHYSICSRUNNER_AUDIT_DAYS",
                 "",

@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from physicsrunner.core.run import RunRecord
 from physicsrunner.errors import DigestMismatch, NotAllowed, NotFound
 from physicsrunner.service import asked
 from physicsrunner.service.access import AccessService, Identity
+from physicsrunner.service.gate import Gate
 from physicsrunner.store.base import Store
 from physicsrunner.store.blobs import BlobStore
 from physicsrunner.store.digest import file_digest
@@ -32,6 +34,7 @@ from physicsrunner.wire.live import Event
 _LOG = logging.getLogger(__name__)
 _NAMES: Final = ("parameters.json", "configuration.json")
 _REMEMBERED: Final = 1_000  # runs that were granted and of which no file has come
+WANTED_S: Final = 3600.0  #: an input that was sent or asked for is kept so long for a run to come
 _LONGEST: Final = 16 * 1024  # characters of what is remembered of one
 
 
@@ -53,6 +56,10 @@ class Inputs:
         self._spool = spool
         self._now = now
         self._lock = threading.Lock()
+        #: Passed by whoever makes a run: none is made of an input that goes at the same moment.
+        self.gate = Gate()
+        self._lately: list[set[str]] = [set(), set()]  # sent or asked for: this hour, the last
+        self._turned = now()
         self._granted: dict[str, Sequence[str]] = {}  # run -> the texts of what was asked
 
     def keep(self, identity: Identity, sha256: str, path: Path) -> int:
@@ -72,8 +79,32 @@ class Inputs:
         self._blobs.put(key, path)
         data = {"sha256": key, "size": size}
         told = Event(live.INPUT_SENT, None, None, None, self._now(), data)
-        self._store.add_upload(key, size, told, by=identity.actor)
+        self._wanted(key)
+        with self.gate.shared():
+            self._blobs.put(key, path)  # once more: until here it may have gone as unused
+            self._store.add_upload(key, size, told, by=identity.actor)
         return size
+
+    def remove_unused(self, uploads: Mapping[str, int], since: int) -> int:
+        """
+        Remove those of *uploads*, with their sizes, that no run names; return how many.
+
+        Parameters
+        ----------
+        since
+            A run's number: none up to that one names any of them.
+        """
+        with self.gate.alone():
+            now = self._now()
+            named, _ = self._store.inputs_named(since, sys.maxsize)
+            gone = sorted(uploads.keys() - named - self._wanted())
+            if gone:
+                said = [{"sha256": key, "size": uploads[key]} for key in gone]
+                events = [Event(live.INPUT_REMOVED, None, None, None, now, one) for one in said]
+                self._store.remove_uploads(gone, events)
+            for key in gone:
+                self._blobs.delete(key)
+        return len(gone)
 
     def path(self, identity: Identity, sha256: str, run: str | None = None) -> Path:
         """
@@ -87,7 +118,18 @@ class Inputs:
         key = asked.sha256_of(sha256)
         if not self.may_read(identity, key):
             self._through(identity, key, run)
+        self._wanted(key)
         return self._blobs.path(key)
+
+    def _wanted(self, *keys: str) -> set[str]:
+        """Note that somebody has *keys*, or asks for them; return all of the last hour or two."""
+        with self._lock:
+            passed = self._now() - self._turned
+            if passed >= WANTED_S:
+                last = self._lately[0] if passed < 2 * WANTED_S else set()
+                self._lately, self._turned = [set(), last], self._now()
+            self._lately[0].update(keys)
+            return self._lately[0] | self._lately[1] if not keys else set()
 
     def may_read(self, identity: Identity, key: str) -> bool:
         """Say whether the caller may read the input, not through a run that is named."""

@@ -47,6 +47,7 @@ class ServerOptions:
     database: str | None = field(default=None, repr=False)  #: a URL; None: SQLite in the data
     max_concurrent_runs: int | None = None  #: of the whole server
     keep: Keep = Keep()
+    inputs_days: float | None = None  #: since an input was sent that no run names; None: for ever
     audit_days: float | None = None  #: events that are the audit's alone; None: for ever
     door_keep: Mapping[str, Keep] = field(default_factory=lambda: DOOR_KEEP)
     lease_s: float = LeaseTerms.lease_s

@@ -16,6 +16,7 @@ from typing import Final
 
 from physicsrunner.service.options import DAY_S, Keep, ServerOptions
 from physicsrunner.service.removal import Removal
+from physicsrunner.service.unused import UnusedInputs
 from physicsrunner.store.base import Store
 
 SLICE: Final = 50  #: runs in one step
@@ -28,19 +29,23 @@ class Step:
 
     runs: tuple[str, ...] = ()
     events: int = 0
+    inputs: int = 0
     more: bool = False
 
 
 class Retention:
     """Removes what is to be removed, step by step. One thread calls it."""
 
-    def __init__(self, store: Store, removal: Removal, options: ServerOptions) -> None:
+    def __init__(
+        self, store: Store, removal: Removal, unused: UnusedInputs, options: ServerOptions
+    ) -> None:
         self._store = store
+        self._unused = unused
         self._removal = removal
         self._options = options
 
     def step(self, now: float) -> Step:
-        """Remove at most `SLICE` runs and `EVENTS` events whose time is over at *now*."""
+        """Remove at most `SLICE` runs, or `EVENTS` events and inputs, that are old at *now*."""
         for keep, door in self._rules():
             found = self._store.ended(keep.before(now), keep.runs, door, SLICE)
             if found:
@@ -48,7 +53,10 @@ class Retention:
                 gone = self._removal.remove(found)
                 return Step(tuple(gone), more=bool(gone))
         events = self._prune(now)
-        return Step(events=events, more=events >= EVENTS)
+        if events >= EVENTS:
+            return Step(events=events, more=True)
+        inputs, more = self._unused.step(now)
+        return Step(events=events, inputs=inputs, more=more)
 
     def _prune(self, now: float) -> int:
         """Remove events of no run there is; return how many."""

@@ -106,11 +106,12 @@ class RunService:
             return present
         if request.model_id is None:
             raise InvalidRequest(_MISSING_MODEL)
-        batch = self._maker.batch(identity)
-        run = batch.record(request)
-        now = run.created_at
-        events = [facts.requested(run, now), facts.queued(run, now)]
-        added, new = self._store.add_run(run, events, by=identity.actor, secrets=batch.secrets)
+        with self._inputs.gate.shared():
+            batch = self._maker.batch(identity)
+            run = batch.record(request)
+            now = run.created_at
+            events = [facts.requested(run, now), facts.queued(run, now)]
+            added, new = self._store.add_run(run, events, by=identity.actor, secrets=batch.secrets)
         if new:
             self._inputs.write_beside(added)
         else:
@@ -143,16 +144,17 @@ class RunService:
         fresh = [(place, one) for place, one in enumerate(wanted) if ids[place] not in present]
         if study is not None and fresh:
             study, fresh = _joining(study, fresh)
-        batch = self._maker.batch(identity)
-        known = None if study is None else study.id
-        records = [_made(batch, place, one, known) for place, one in fresh]
-        if study is not None and fresh:
-            self._maker.studies.kept(identity, study)
-        items = [
-            (run, (facts.requested(run, run.created_at), facts.queued(run, run.created_at)))
-            for run in records
-        ]
-        added = self._store.add_runs(items, by=identity.actor, secrets=batch.secrets)
+        with self._inputs.gate.shared():
+            batch = self._maker.batch(identity)
+            known = None if study is None else study.id
+            records = [_made(batch, place, one, known) for place, one in fresh]
+            if study is not None and fresh:
+                self._maker.studies.kept(identity, study)
+            items = [
+                (run, (facts.requested(run, run.created_at), facts.queued(run, run.created_at)))
+                for run in records
+            ]
+            added = self._store.add_runs(items, by=identity.actor, secrets=batch.secrets)
         for run, new in added:
             if not new:
                 self._access.require_creator(identity, run)
@@ -173,17 +175,18 @@ class RunService:
         agent = agent_name(agent)
         present = self._present(identity, request)
         if present is None:
-            batch = self._maker.batch(identity)
-            run = batch.record(request)
-            if run.on_lost_contact == RETRY:  # by whom? nobody else has its program
-                run = replace(run, on_lost_contact=WAIT)
-            now = run.created_at
-            change = lease_change(run, agent, now, self._terms, claimed=True)
-            leased = replace(run, **change.run)
-            events = [facts.requested(run, now), *change.events]
-            present, new = self._store.add_run(
-                leased, events, change.attempt, by=identity.actor, secrets=batch.secrets
-            )
+            with self._inputs.gate.shared():
+                batch = self._maker.batch(identity)
+                run = batch.record(request)
+                if run.on_lost_contact == RETRY:  # by whom? nobody else has its program
+                    run = replace(run, on_lost_contact=WAIT)
+                now = run.created_at
+                change = lease_change(run, agent, now, self._terms, claimed=True)
+                leased = replace(run, **change.run)
+                events = [facts.requested(run, now), *change.events]
+                present, new = self._store.add_run(
+                    leased, events, change.attempt, by=identity.actor, secrets=batch.secrets
+                )
             if new:
                 self._inputs.write_beside(present)
                 return present, self._grants.grant(present, now)
@@ -258,7 +261,8 @@ class RunService:
 
     def retry(self, identity: Identity, run: str | int, new_id: str | None = None) -> RunRecord:
         """Queue a new run, *new_id*, that is asked for as a run was that has ended."""
-        added = self._steering.retry(identity, run, new_id)
+        with self._inputs.gate.shared():
+            added = self._steering.retry(identity, run, new_id)
         self._inputs.write_beside(added)
         return added
 

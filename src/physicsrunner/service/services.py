@@ -42,6 +42,7 @@ from physicsrunner.service.retention import Retention
 from physicsrunner.service.runs import RunService
 from physicsrunner.service.secrets import Safe, load_secret, write_private
 from physicsrunner.service.studies import StudyService
+from physicsrunner.service.unused import UnusedInputs
 from physicsrunner.store.base import Store
 from physicsrunner.store.blobs import FolderBlobs
 from physicsrunner.store.database import sqlite_file
@@ -171,6 +172,7 @@ def _put_together(
         options=options,
     )
     files.on_first = queue.inputs.ensure_beside
+    unused = UnusedInputs(store, queue.inputs, options.inputs_days, now=now)
     return Services(
         access,
         models,
@@ -179,7 +181,7 @@ def _put_together(
         queue.fleet,
         queue.queue,
         queue.removal,
-        Retention(store, queue.removal, options),
+        Retention(store, queue.removal, unused, options),
         files,
         studies,
         AccountService(access, now=now),

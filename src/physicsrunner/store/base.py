@@ -38,6 +38,7 @@ from physicsrunner.store.rows import (
     RunPage,
     StudyRow,
 )
+from physicsrunner.store.uploads import UploadStore
 from physicsrunner.wire.live import Event
 
 __all__ = [
@@ -293,7 +294,7 @@ class FileStore(Protocol):
 
 
 class ModelStore(Protocol):
-    """Models and uploaded inputs."""
+    """Models."""
 
     def add_model(
         self,
@@ -319,18 +320,6 @@ class ModelStore(Protocol):
 
     def models(self) -> list[ModelRow]:
         """Return the newest version of every model, the latest first."""
-        ...
-
-    def add_upload(self, sha256: str, size: int, told: Event, *, by: Actor) -> None:
-        """Keep that *by* has sent an input, and write *told*; a repeat changes nothing."""
-        ...
-
-    def upload(self, sha256: str) -> int | None:
-        """Return the size in bytes of an uploaded input; None if there is none."""
-        ...
-
-    def sent_input(self, sha256: str, user: str) -> bool:
-        """Say whether *user* has sent the input of that content: knowing its name is not enough."""
         ...
 
 
@@ -381,6 +370,7 @@ class Store(
     StudyStore,
     FileStore,
     ModelStore,
+    UploadStore,
     AgentStore,
     OutboxStore,
     AccountStore,

@@ -137,6 +137,14 @@ class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
         with self._lock:
             return {run: copy.deepcopy(self._runs[run]) for run in runs if run in self._runs}
 
+    def inputs_named(self, after: int, limit: int) -> tuple[set[str], int | None]:
+        """Return the inputs that runs over number *after* name, and up to which number that is."""
+        with self._lock:
+            rows = sorted(self._runs.values(), key=lambda run: run.number)
+            found = [run for run in rows if run.number > after and run.inputs][:limit]
+            named = {item["sha256"] for run in found for item in run.inputs}
+        return named, found[-1].number if len(found) == limit else None
+
     def secrets(self, run: str) -> str | None:
         """Return the encrypted secrets of a run; None if it has none."""
         with self._lock:

@@ -49,6 +49,7 @@ PINNED: Final = "simulation/pinned"
 UNPINNED: Final = "simulation/unpinned"
 MODEL_ADDED: Final = "model/added"  #: a model, or another version of one
 STUDY_CREATED: Final = "study/created"
+INPUT_REMOVED: Final = "input/removed"
 INPUT_SENT: Final = "input/sent"  #: for the audit alone: what others send is nobody's to know
 DELETED: Final = "simulation/deleted"
 AGENT_JOINED: Final = "agent/joined"
