@@ -268,12 +268,12 @@ def test_file_and_folder_change_places(line: Line) -> None:
 
 def test_log_passes_a_large_file(line: Line) -> None:
     """A log line does not wait for a large file on a slow line."""
-    line.proxy.rate = 4.0 * MIB
+    line.proxy.rate = 1.5 * MIB  # half a minute for the large file
     (line.folder.outputs / "files" / "big.dat").write_bytes(noise(40 * MIB))
     line.follow()
-    wait_until(lambda: line.proxy.forwarded > 1 * MIB, timeout=30)
+    wait_until(lambda: line.proxy.forwarded > 1 * MIB)
     (line.folder.outputs / "logs" / "main.log").write_text("Time = 1\n")
-    wait_until(lambda: line.stored_size("logs/main.log"), timeout=5.0)
+    wait_until(lambda: line.stored_size("logs/main.log"))
     assert line.stored_size("outputs/data_files/big.dat") < 39 * MIB
     line.proxy.rate = None
     line.finish()
