@@ -13,7 +13,7 @@ from typing import Any
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.wire import live
-from physicsrunner.wire.live import Event
+from physicsrunner.wire.live import Event, new_event
 
 _BY_STATE = {
     RunState.COMPLETED: live.COMPLETED,
@@ -27,16 +27,14 @@ _BY_STATE = {
 
 def event(run: RunSummary, kind: str, now: float, /, **data: Any) -> Event:
     """Return an event of *run*; values that are None are left out."""
-    said = {name: value for name, value in data.items() if value is not None}
-    number = {"number": run.number} if run.number else {}
-    return Event(
-        type=kind,
-        run=run.id,
-        attempt=run.attempt or None,
-        project=run.project_id,
-        time=now,
-        data={"simulation_id": run.id, **number, "status": run.status.value, **said},
-    )
+    said: dict[str, Any] = {"simulation_id": run.id}
+    if run.number:
+        said["number"] = run.number
+    said["status"] = run.status.value
+    for name, value in data.items():
+        if value is not None:
+            said[name] = value
+    return new_event(kind, run.id, run.attempt or None, run.project_id, now, said)
 
 
 def requested(run: RunSummary, now: float) -> Event:

@@ -230,10 +230,10 @@ def _add(
     numbers: list[int] = []
     added: dict[str, RunSummary] = {}
     for number, (run, said) in enumerate(items, last - len(items) + 1):
-        values_of = {**vars(run), "number": number}
-        bodies.append((run.id, secrets.get(run.id), *[values_of.pop(name) for name in BODY_FIELDS]))
-        added[run.id] = summary_from(values_of)
-        values = list(_in_order(values_of))
+        columns = {**vars(run), "number": number}
+        bodies.append((run.id, secrets.get(run.id), *[columns.pop(name) for name in BODY_FIELDS]))
+        added[run.id] = summary_from(columns)
+        values = list(_in_order(columns))
         values[_STATUS] = run.status.value
         rows.append(values)
         tags += [(run.id, tag, number) for tag in dict.fromkeys(run.tags)]

@@ -117,6 +117,30 @@ class Event:
         }
 
 
+def new_event(
+    kind: str,
+    run: str | None,
+    attempt: int | None,
+    project: str | None,
+    time: float,
+    data: dict[str, Any],
+) -> Event:
+    """Return an event that is not in the log yet; quick: thousands a second."""
+    made = Event.__new__(Event)
+    vars(made).update(
+        type=kind,
+        run=run,
+        attempt=attempt,
+        project=project,
+        time=time,
+        data=data,
+        id=None,
+        actor=None,
+        origin=None,
+    )
+    return made
+
+
 def event_with(event: Event, **fields: Any) -> Event:
     """Return *event* with these fields in place of its own; quick: thousands a second."""
     made = Event.__new__(Event)
