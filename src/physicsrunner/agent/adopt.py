@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from physicsrunner.agent.spares import Spares
 from physicsrunner.errors import InvalidRequest, StorageFull
 from physicsrunner.runner.environment import write_private
 from physicsrunner.runner.workdir import WorkFolder
@@ -62,9 +63,11 @@ def place_of(work: Path, grant: LeaseGrant) -> Work:
     return Work(Path(f"{work}/{grant.run}/{grant.attempt}"), grant.run, grant.attempt)
 
 
-def prepare(work: Path, grant: LeaseGrant, server: str) -> Work:
+def prepare(work: Path, grant: LeaseGrant, server: str, spares: Spares | None = None) -> Work:
     """
     Make the work folder of *grant*'s attempt, or find it again, with a fresh token.
+
+    It is one of *spares*, if there are any.
 
     Raises
     ------
@@ -82,10 +85,11 @@ def prepare(work: Path, grant: LeaseGrant, server: str) -> Work:
         "name": grant.name,
     }
     try:
-        os.makedirs(root, 0o700, exist_ok=True)  # noqa: PTH103 (a Path tries all thrice)
         lease = WorkFolder(root).lease
-        with suppress(FileExistsError):
-            os.mkdir(lease.parent, 0o700)  # noqa: PTH102
+        if spares is None or not spares.give(str(root)):
+            os.makedirs(root, 0o700, exist_ok=True)  # noqa: PTH103 (a Path tries all thrice)
+            with suppress(FileExistsError):
+                os.mkdir(lease.parent, 0o700)  # noqa: PTH102
         # The runner finds the lease as if it had kept it itself; the next agent what it takes.
         write_private(lease, json.dumps(encode(grant)))
         write_private(found.config, json.dumps(document), sync=True)
@@ -125,16 +129,18 @@ def unfinished(work: Path, log: logging.Logger | None = None) -> Iterator[Work]:
         yield item
 
 
-def finish(work: Work, outcome: str, *, remove: bool) -> None:
+def finish(work: Work, outcome: str, *, remove: bool, spares: Spares | None = None) -> None:
     """
     Note that nothing is left to do for *work*.
 
-    *remove* the folder only when all that main.py wrote is on the server.
+    *remove* the folder only when all that main.py wrote is on the server. What is left of it then
+    may become one of *spares*.
     """
     if remove:
         # Its name says that it is finished before its first file is gone; and no write is needed,
         # which a full disk would refuse.
-        _remove(_set_aside(work.root))
+        if spares is None or not spares.keep(str(work.root)):
+            _remove(_set_aside(work.root))
         with suppress(OSError):
             work.root.parent.rmdir()  # of the run, when this was its only attempt here
         return

@@ -32,6 +32,7 @@ from physicsrunner.agent.enroll import Credentials
 from physicsrunner.agent.heartbeat import ACTIVE, Heartbeat
 from physicsrunner.agent.notify import Notifier
 from physicsrunner.agent.resources import Machine
+from physicsrunner.agent.spares import Spares
 from physicsrunner.agent.wake import Wake
 from physicsrunner.client.http import Http
 from physicsrunner.core.retry import LOST_CONTACT
@@ -44,6 +45,7 @@ from physicsrunner.errors import (
     StorageFull,
     WorkDirLocked,
 )
+from physicsrunner.runner.watch import is_network
 from physicsrunner.wire import rest
 from physicsrunner.wire.codec import encode
 from physicsrunner.wire.messages import Failure, LeaseGrant, Report
@@ -108,15 +110,17 @@ class Agent:
         self._rest_until = 0.0
         self._busy = now()  # when there was something to do
         self._how = OnTerm.FINISH
+        self._spares = Spares(str(self.work))
         self.attempts = Attempts(
             carry_out,
-            prepare=lambda grant: prepare(self.work, grant, who.server),
+            prepare=lambda grant: prepare(self.work, grant, who.server, self._spares),
             on_full=self._full,
             on_end=self._woken.set,
             is_gone=self._is_gone,
             now=now,
             log=self._log,
             keep=keep,
+            spares=self._spares,
         )
         self.contact = Contact(self.work / _CONTACT, now=now)
         self._acquirer = Acquirer(
@@ -159,6 +163,7 @@ class Agent:
             self._wake.close()
             self._heartbeat.close()
             self._carry.close()
+            self._spares.close()
 
     def _make_heartbeat(self, random: Callable[[], float]) -> Heartbeat:
         return Heartbeat(
@@ -189,6 +194,8 @@ class Agent:
     def _take_up(self) -> None:
         """Go on with all that an earlier process left, at once."""
         sweep(self.work)
+        if not is_network(self.work):  # what is removed there may come back under another name
+            self._spares.start()
         for work in unfinished(self.work, self._log):
             self._log.info("taking up run %s, attempt %d again", work.run, work.attempt)
             self.attempts.begin(work)

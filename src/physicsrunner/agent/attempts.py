@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from physicsrunner.agent.adopt import Terms, Work, finish, terms_in, terms_of
 from physicsrunner.agent.resources import Machine
+from physicsrunner.agent.spares import Spares
 from physicsrunner.errors import NotFound, PhysicsRunnerError, StorageFull
 from physicsrunner.runner.result import RunResult
 from physicsrunner.wire.messages import HeldLease, LeaseGrant, RenewalAnswer, Resources
@@ -95,6 +96,7 @@ class Attempts:
         now: Callable[[], float],
         log: logging.Logger,
         keep: bool = False,
+        spares: Spares | None = None,
     ) -> None:
         self._carry = carry
         self._prepare = prepare
@@ -104,6 +106,7 @@ class Attempts:
         self._now = now
         self._log = log
         self._keep = keep
+        self._spares = spares
         self._guard = threading.RLock()
         self._held: dict[tuple[str, int], Held] = {}
         self._unsaid: dict[tuple[str, int], str] = {}
@@ -239,7 +242,7 @@ class Attempts:
 
     def _finished(self, held: Held, outcome: str, *, remove: bool) -> str:
         try:
-            finish(held.work, outcome, remove=remove)
+            finish(held.work, outcome, remove=remove, spares=self._spares)
         except OSError as error:
             self._log.error("%s cannot be closed: %s", held.work.root, error)
         return outcome

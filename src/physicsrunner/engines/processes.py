@@ -231,6 +231,18 @@ def pids_since(first: ProcessId) -> list[int] | None:
     return [pid for pid in _pids() if first.pid <= pid <= latest]
 
 
+def begun_since(first: ProcessId, most: int) -> list[int] | None:
+    """Return the pids of the processes that are not older than *first*; None: too many to tell."""
+    some = pids_since(first)
+    if some is not None:
+        return some if len(some) <= most else None
+    every = _pids()
+    if not first.start or first.boot != boot_id() or len(every) > most:
+        return None
+    found = ((pid, _stat(pid)) for pid in every)
+    return [pid for pid, stat in found if stat is not None and stat[1] >= first.start]
+
+
 def _latest_pid() -> int:
     try:
         return int((_PROC / "loadavg").read_text("ascii").split()[4])
