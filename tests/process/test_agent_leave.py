@@ -56,8 +56,8 @@ def test_handing_back_gives_the_runs_to_another_uncounted(fleet: Fleet) -> None:
 
 def test_an_idle_agent_ends_by_itself(fleet: Fleet) -> None:
     """--exit-when-idle counts from the last run, not from the start."""
+    run = fleet.submit("one")  # first: it must not be idle while we ask
     agent = fleet.agent("here", "--slots", "1", "--exit-when-idle", "1s")
-    run = fleet.submit("one")
     fleet.started("one")
     fleet.let_go("one")
     fleet.check_all({"one": run})

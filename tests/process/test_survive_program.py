@@ -61,7 +61,6 @@ def _no_process_left(processes: Processes, server: ServerProcess) -> None:
     """Everything that the run started is gone, but the server."""
     wait_until(
         lambda: set(processes.marked()) <= {server.pid},
-        timeout=10,
         on_timeout=lambda: processes.marked(),
     )
 
@@ -75,7 +74,7 @@ def test_a_time_limit_ends_a_stubborn_family(
         server,
         tmp_path / "work",
         STUBBORN + FAMILY + ENDLESS,
-        limits={"time_s": 2.0, **GRACE},
+        limits={"time_s": 5.0, **GRACE},
     )
     runner = voyage.start()
     assert runner.wait() == 4, runner.story()

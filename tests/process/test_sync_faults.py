@@ -283,7 +283,7 @@ def test_nobody_answers(line: Line) -> None:
     """Without an answer in time nothing is called delivered, and what is left is named."""
     (line.folder.outputs / "x").write_text("x")
     line.proxy.refusing = True
-    delivery = line.sync.finish(line.claimed.run, 1, timeout=0.5)
+    delivery = line.sync.finish(line.claimed.run, 1, timeout=3.0)
     assert not delivery.delivered
     assert delivery.pending == ("outputs/x",)
     assert delivery.error
