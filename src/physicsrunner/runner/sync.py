@@ -45,6 +45,7 @@ _PENDING_NAMED: Final = 1000
 _IDLE_S: Final = 60.0
 _LEADS_S: Final = 60.0  #: until its deadline: a request may take that long
 _FEW_FILES: Final = 100  #: of an attempt, that its report may wait for
+_TICK_S: Final = 0.001
 _AFTER_HASH_S: Final = 30.0  #: for the seal, when hashing alone took the time
 
 
@@ -229,9 +230,6 @@ class Sync:
         """
         book = self._books[run, attempt]
         book.deadline = None if timeout is None else self._now() + timeout
-        if self._threads:
-            # What was written just now cannot be sealed yet: all of it in one frame, then.
-            self._closing.wait(RACY_S)
         book.finishing, book.attended = None, True
         book.words, book.said = words, ()
         try:
@@ -250,7 +248,7 @@ class Sync:
         while True:
             book.restless.clear()
             first = book.finishing is None
-            changed = self._looker.scan(book, finish=first, on_seen=partial(_have_said, book))
+            changed = self._looker.scan(book, finish=first, on_seen=partial(self._seen, book))
             with self._bells:
                 if not changed and book.settled():
                     book.restless.clear()
@@ -259,6 +257,18 @@ class Sync:
                 return
             if book.deadline is not None and self._now() >= book.deadline:
                 return
+
+    def _seen(self, book: Book, seen: Sequence[Seen]) -> None:
+        """Prepare for sending what was *seen*."""
+        found = [item.stamp for item in seen if isinstance(item, Found)]
+        if self._threads and found:
+            # What was written just now cannot be sealed yet: all of it in one frame, then.
+            age = self._now() - max(stamp.ctime_ns for stamp in found) / 1e9
+            if -1.0 < age < RACY_S:
+                self._closing.wait(min(RACY_S, RACY_S - age) + _TICK_S)
+        few = len(found) <= _FEW_FILES and sum(stamp.size for stamp in found) <= SMALL
+        if book.words is not None and few and not (book.said or book.words.answers):
+            book.said = book.words.say()  # they go along where nothing of it takes long
 
     def _until_settled(self, book: Book) -> bool:
         """Wait until *book* is settled; False when that is given up."""
@@ -381,12 +391,3 @@ class Sync:
                 self._looker.look()
             except Exception:
                 self._log.exception("looking at the disk failed; the next scan repeats it")
-
-
-def _have_said(book: Book, seen: Sequence[Seen]) -> None:
-    """Let the last words go with the files that were *seen*, if these do not take long."""
-    if book.words is None or book.said or book.words.answers:
-        return
-    size = sum(item.stamp.size for item in seen if isinstance(item, Found))
-    if len(seen) <= _FEW_FILES and size <= SMALL:
-        book.said = book.words.say()

@@ -59,9 +59,8 @@ class Disk:
 
     def __init__(self, folder: WorkFolder) -> None:
         self.root = str(folder.root)
-        self._followed = tuple(folder.relative(path) for path in folder.followed)
-        real = os.path.realpath(self.root)
-        self._real = tuple(f"{real}/{name}/" for name in self._followed)
+        self._followed = tuple(str(path)[len(self.root) + 1 :] for path in folder.followed)
+        self._real: tuple[str, ...] = ()  # the followed folders, when there is a link
 
     def relative(self, path: str) -> str | None:
         """Return *path* relative to the work folder; None where it is not followed."""
@@ -122,6 +121,9 @@ class Disk:
         local = full
         if stat.S_ISLNK(status.st_mode):
             local = os.path.realpath(full)
+            if not self._real:
+                real = os.path.realpath(self.root)
+                self._real = tuple(f"{real}/{name}/" for name in self._followed)
             if not local.startswith(self._real):
                 return Skipped(relative, "a link that leads out of the followed folders")
             try:
