@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from physicsrunner.core.records import changed
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.stop import CANCELLED, LEASE_LOST, Clock, StopRequest
@@ -222,12 +223,14 @@ class Reporter:
         said = {key: value for key, value in given.items() if value is not None}
         with self._guard:
             before = self._progress
-            self._progress = replace(before, **said)  # type: ignore[arg-type]
+            self._progress = changed(before, **said)
             if self._progress == before:
                 return
+            waits = self._latest is not None  # and so does the sender, for its time
             latest = self._latest or Report(before.run, before.attempt)
-            self._latest = replace(latest, **said, time=self._clock.now())  # type: ignore[arg-type]
-        self._wake()
+            self._latest = changed(latest, **said, time=self._clock.now())
+        if not waits:
+            self._wake()
         self._tell()
 
     def _tell(self) -> None:
