@@ -43,7 +43,7 @@ class Viewer:
             server.url,
             auth={"token": token},
             transports=options.get("transports", ["websocket"]),
-            wait_timeout=10,
+            wait_timeout=30,
         )
 
     def _event(self, event: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Viewer:
     def subscribe(self, room: str, after: int | None = None) -> dict[str, Any]:
         """Subscribe; return the acknowledgement."""
         wanted = {"room": room} if after is None else {"room": room, "after": after}
-        answer: dict[str, Any] = self.client.call(live.SUBSCRIBE, wanted, timeout=10)
+        answer: dict[str, Any] = self.client.call(live.SUBSCRIBE, wanted, timeout=30)
         return answer
 
     def of(self, kind: str) -> list[dict[str, Any]]:
@@ -149,7 +149,7 @@ def test_nobody_enters_without_a_good_token(server: RestServer, auth: Any) -> No
     said: list[Any] = []
     client.on("connect_error", said.append)
     with pytest.raises(socketio.exceptions.ConnectionError):
-        client.connect(server.url, auth=auth, transports=["websocket"], wait_timeout=5)
+        client.connect(server.url, auth=auth, transports=["websocket"], wait_timeout=30)
     client.shutdown()
     assert "not_authenticated" in str(said)
 
@@ -165,7 +165,7 @@ def test_an_attempt_token_hears_its_own_run_alone(server: RestServer) -> None:
         assert mine.subscribe(live.run_room(other))["error"]["code"] == "not_found"
         wrong: list[Any] = [None, {}, {"room": 7}, {"room": "nothing"}, {"room": "run:"}, []]
         for wanted in wrong:
-            answer = mine.client.call(live.SUBSCRIBE, wanted, timeout=10)
+            answer = mine.client.call(live.SUBSCRIBE, wanted, timeout=30)
             assert answer["error"]["code"] == "invalid_request", wanted
         assert mine.subscribe("run:4711")["error"]["code"] == "not_found"
 

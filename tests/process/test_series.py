@@ -251,8 +251,8 @@ def test_points_come_while_the_solver_runs(bench: Bench) -> None:
         program = 'printf "Time = 1\\nTime = 2\\n"; read end'
         solver = subprocess.Popen(["sh", "-c", program], stdin=subprocess.PIPE, stdout=out)
     try:
-        assert bench.first.wait(10), "no point came"
+        assert bench.first.wait(30), "no point came"
         assert solver.poll() is None
     finally:
-        solver.communicate(b"\n", timeout=10)
+        solver.communicate(b"\n", timeout=30)
     assert bench.series() == {"time step": [(2, 1)]}

@@ -38,7 +38,7 @@ class Line:
     def __init__(self, url: str, token: str | None) -> None:
         self.messages: list[dict[str, Any]] = []
         self.code: int | None = None
-        self.socket = websocket.create_connection(url.replace("http", "ws") + "/ws", timeout=20)
+        self.socket = websocket.create_connection(url.replace("http", "ws") + "/ws", timeout=60)
         assert self.socket.sock is not None
         self._sock: socket.socket = self.socket.sock
         self._reader = threading.Thread(target=self._read)
