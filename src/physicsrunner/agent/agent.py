@@ -243,8 +243,9 @@ class Agent:
 
     def _take_work(self) -> bool:
         """Ask for work and begin it; True when more may wait and there is room for it."""
-        if self.attempts.room(self._machine)[1] > 0:
-            self._draining.wait(self._acquirer.pause_s())
+        if self.attempts.running() >= self._machine.slots:
+            return False
+        self._draining.wait(self._acquirer.pause_s())
         free, slots = self.attempts.room(self._machine)
         if slots <= 0 or free.cpu_cores <= 0.0:
             return False

@@ -114,7 +114,7 @@ def carry_out(
         journal = Journal(folder.journal, now, flush=None if shared is None else shared.flush)
         opening = Opening(config, folder, journal, stages, clock, station)
         opening.prepare(explicit=bool(starting_stage))
-        with opening.attempt(on_progress, stop, debug=debug_mode) as attempt:
+        with opening.attempt(on_progress, stop, debug=debug_mode, granted=grant) as attempt:
             attempt.renew, attempt.cache, attempt.granted = renew, cache, grant is not None
             if grant is not None:
                 take_grant(attempt, grant)

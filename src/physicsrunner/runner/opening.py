@@ -30,6 +30,7 @@ from physicsrunner.runner.station import Station
 from physicsrunner.runner.stop import Clock, StopRequest
 from physicsrunner.runner.workdir import WorkFolder, ensure
 from physicsrunner.wire.documents import NATIVE, PHYSICSWORKS, RunnerConfig
+from physicsrunner.wire.messages import LeaseGrant
 
 
 def work_folder(config: RunnerConfig) -> WorkFolder:
@@ -121,13 +122,22 @@ class Opening:
         stop: threading.Event | StopRequest | None = None,
         *,
         debug: bool = False,
+        granted: LeaseGrant | None = None,
     ) -> Iterator[Attempt]:
-        """Give the attempt that the stages share; the station knows it meanwhile."""
+        """
+        Give the attempt that the stages share; the station knows it meanwhile.
+
+        What lies here of a lease is *granted*, if that is given: whoever was granted many attempts
+        has written it just now.
+        """
         history = self.journal.read()
         run = history.run or self.config.run or str(uuid.uuid4())
         log = AttemptLog(f"physicsrunner.{run}", debug=debug, token=self.config.token)
         attempt = self._attempt(run, history, log, on_progress, stop)
         station = self.station
+        if station.uplink is not None:
+            kept = granted if granted is not None and self.folder.lease.exists() else None
+            attempt.grant = kept or kept_grant(self.folder, run)
         if station.alone:
             station.log = attempt.log
         if attempt.grant is not None:
@@ -185,7 +195,6 @@ class Opening:
             station=station,
             run=run,
             number=number,
-            grant=kept_grant(self.folder, run) if station.uplink is not None else None,
             outcome=history.outcome,
             fresh=first and not station.alone,
         )
