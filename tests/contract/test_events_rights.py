@@ -311,6 +311,8 @@ def test_webhooks_belong_to_those_who_run_the_project(cast: Cast) -> None:
         ("viewer", asked, NotAllowed),
         ("stranger", {**asked, "project_id": "p"}, NotAllowed),
         ("member", {**asked, "project_id": "q"}, NotFound),
+        ("operator", {**asked, "project_id": "nowhere"}, NotFound),
+        ("operator", {**asked, "project_id": "no where"}, InvalidRequest),
         ("operator", {**asked, "types": "simulation/*"}, InvalidRequest),
         ("operator", {**asked, "types": ["a b"]}, InvalidRequest),
         ("operator", {**asked, "secret": "short"}, InvalidRequest),

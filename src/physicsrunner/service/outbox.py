@@ -21,6 +21,8 @@ from physicsrunner.core.permissions import Scope
 from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound, TooLarge
 from physicsrunner.service.access import Identity
 from physicsrunner.service.events import check_patterns
+from physicsrunner.service.names import project_id
+from physicsrunner.store.accounts import AccountStore
 from physicsrunner.store.outbox import DeadLetter, EventFilter, OutboxStore, Readable, WebhookRow
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
@@ -47,12 +49,16 @@ class Safe(Protocol):
         ...
 
 
+class _Store(OutboxStore, AccountStore, Protocol):
+    """What is needed of the store."""
+
+
 class OutboxService:
     """Webhooks as people see them, and as who delivers sees them. Thread-safe."""
 
     def __init__(
         self,
-        store: OutboxStore,
+        store: _Store,
         safe: Safe,
         *,
         now: Callable[[], float],
@@ -83,6 +89,8 @@ class OutboxService:
         if project is not None and (not isinstance(project, str) or not 0 < len(project) <= 64):
             raise InvalidRequest("project_id is the id of a project")
         self._require(identity, "webhooks:create", project)
+        if project is not None and not self._is_there(project_id(project)):
+            raise NotFound(f"there is no project {project}")
         number = _id(asked.get("id"))
         known = self._store.webhook(number)
         if known is not None:
@@ -238,6 +246,9 @@ class OutboxService:
         self._store.set_cursor(consumer, upto, self._now())
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _is_there(self, project: str) -> bool:
+        return self._store.read_accounts(lambda book: book.project(project)) is not None
 
     def _require(self, identity: Identity, permission: str, project: str | None) -> None:
         if _may(identity, permission, project):
