@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -71,6 +72,19 @@ def test_commits_are_durable_and_the_planner_is_told(postgres: str) -> None:
         "enable_sort": "off",
         "transaction_isolation": "repeatable read",
     }
+
+
+def test_a_transaction_that_was_given_up_is_not_called_stored(postgres: str) -> None:
+    """PostgreSQL answers COMMIT with ROLLBACK after an error: that is told."""
+    store = SqlStore(postgres)
+    try:
+        with pytest.raises(ServerUnavailable), store.database.write() as connection:
+            driver = raw(connection)
+            with suppress(store.database.driver_error):
+                driver.execute("SELECT 1 / 0")
+        assert store.append_events([fact("x")])[0].id == 1
+    finally:
+        store.close()
 
 
 def test_what_postgresql_cannot_hold_is_the_callers_fault(postgres: str) -> None:

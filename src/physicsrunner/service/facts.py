@@ -31,9 +31,7 @@ def event(run: RunSummary, kind: str, now: float, /, **data: Any) -> Event:
     if run.number:
         said["number"] = run.number
     said["status"] = run.status.value
-    for name, value in data.items():
-        if value is not None:
-            said[name] = value
+    said.update({name: value for name, value in data.items() if value is not None})
     return new_event(kind, run.id, run.attempt or None, run.project_id, now, said)
 
 

@@ -48,7 +48,7 @@ CONNECT_S: Final = 10
 LOG_PAGES: Final = 4000
 WRITERS: Final = 7_231_909_001  #: the advisory lock of whoever writes, on PostgreSQL
 _LOCK: Final = f"SELECT pg_advisory_xact_lock({WRITERS})"
-_BEGIN: Final = {"sqlite": "BEGIN IMMEDIATE", "postgresql": f"BEGIN; {_LOCK}"}
+_BEGIN: Final = {"sqlite": "BEGIN IMMEDIATE", "postgresql": f"BEGIN; {_LOCK};"}
 _FULL: Final = ("disk is full", "no space left", "disk quota", "could not extend")
 # ENOSPC reaches SQLite's log and index files as an I/O error.
 _DOWN: Final = ("locked", "busy", "disk i/o error", "unable to open", "readonly database")
@@ -67,6 +67,8 @@ class Database:
             self._snapshot = self.engine.execution_options(isolation_level="REPEATABLE READ")
         self._writer = threading.Lock()
         self._writes: Connection | None = None  # kept open; begun and ended by the driver
+        self._begun: Any = None  # the cursors of BEGIN
+        self._ended: Any = None  # and of COMMIT, of the transaction that writes
         self._readers = Readers(self.engine, self._is_gone)
 
     @contextmanager
@@ -85,19 +87,41 @@ class Database:
         return self.ask(*question.of(self.dialect, keys, **others))
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Open a transaction that writes; it is stored when the block ends, undone if it raises."""
+    def write(self, question: str = "") -> Iterator[Connection]:
+        """
+        Open a transaction that writes; it is stored when the block ends, undone if it raises.
+
+        PostgreSQL is asked *question* on the way in: `answer` has what it says.
+        """
         # In this process at a lock, so that nobody sleeps in SQLite's busy loop.
         with self._writer, self.translated():
             connection = self._pinned()
-            driver: Any = connection.connection.driver_connection
+            driver: Any = raw(connection)
             try:
-                driver.execute(_BEGIN[self.dialect])
+                begin = _BEGIN[self.dialect] + (question if self.dialect == "postgresql" else "")
+                self._begun, self._ended = driver.execute(begin), None
                 yield connection
-                driver.execute("COMMIT")
+                self.commit(connection)
+                if self.dialect == "postgresql" and self._ended.statusmessage != "COMMIT":
+                    raise ServerUnavailable("the database undid the transaction at its end")
             except BaseException:
                 self._undo(connection, driver)
                 raise
+
+    def answer(self) -> Any:
+        """Return the row that answers what was asked as the transaction began; None: no row."""
+        while self._begun.nextset():
+            pass
+        return self._begun.fetchone()
+
+    def commit(self, connection: Connection) -> None:
+        """
+        End the transaction of the block of `write` before the block's end; once.
+
+        Among statements that are sent together it is stored when those have been answered.
+        """
+        if self._ended is None:
+            self._ended = raw(connection).execute("COMMIT")
 
     def _pinned(self) -> Connection:
         """Return the one connection that writes; the pool would cost more than the statements."""

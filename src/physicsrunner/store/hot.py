@@ -156,8 +156,7 @@ class Insert:
         self._into, self._instead = into, instead
         self._row = f"({', '.join('?' * len(names))})"
         self._together = max(1, _PARAMETERS // len(names))  # rows in one statement, on SQLite
-        self._by_size: dict[int, str] = {}
-        self._postgres = self._of(1).replace("?", "%s")
+        self._by_size: dict[tuple[str, int], str] = {}
         columns = [table.c[name] for name in names]
         self._places = [n for n, column in enumerate(columns) if isinstance(column.type, JSON)]
 
@@ -169,29 +168,26 @@ class Insert:
             with raw(connection).cursor() as cursor, cursor.copy(self._copy) as copy:
                 for row in made:
                     copy.write_row(row)
-        elif dialect == "sqlite":
-            self._in_groups(raw(connection), made)
-        elif len(made) == 1:
-            raw(connection).execute(self._postgres, made[0])
-        elif made:
-            _all_of(connection, self._postgres, made)
+        else:
+            self._in_groups(raw(connection), dialect, made)
 
-    def _in_groups(self, driver: Any, rows: Sequence[Sequence[Any]]) -> None:
-        """Add several rows by one statement, which opens table and indexes once."""
+    def _in_groups(self, driver: Any, dialect: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Add several rows by one statement: SQLite opens table and indexes once for each."""
         start, left = 0, len(rows)
         while left:
             size = self._together if left >= self._together else min(left, _ODD)
             some = rows[start : start + size]
-            driver.execute(self._of(size), list(chain.from_iterable(some)))
+            driver.execute(self._of(dialect, size), list(chain.from_iterable(some)))
             start, left = start + size, left - size
 
-    def _of(self, size: int) -> str:
+    def _of(self, dialect: str, size: int) -> str:
         """Return the statement that adds so many rows."""
-        made = self._by_size.get(size)
+        made = self._by_size.get((dialect, size))
         if made is None:
-            rows = ", ".join([self._row] * size)
+            row = self._row if dialect == "sqlite" else self._row.replace("?", "%s")
+            rows = ", ".join([row] * size)
             made = f"INSERT INTO {self._into} VALUES {rows} {self._instead}"  # noqa: S608 - names of ours
-            self._by_size[size] = made
+            self._by_size[dialect, size] = made
         return made
 
     def _encoded(self, row: Sequence[Any]) -> Sequence[Any]:

@@ -29,7 +29,7 @@ from physicsrunner.store.hot import COPIED, raw, together
 from physicsrunner.store.rows import Actor
 from physicsrunner.store.sql_counts import Moves, write_moves
 from physicsrunner.store.sql_rows import write_changed
-from physicsrunner.store.sql_transaction import EventIds, Transaction
+from physicsrunner.store.sql_transaction import LAST_EVENT, EventIds, Transaction
 from physicsrunner.wire.live import Event
 
 T = TypeVar("T")
@@ -101,28 +101,33 @@ class Lane:
                 job.turn.release()
 
     def _carry_out(self, group: Sequence[_Job[Any]]) -> None:
-        told: list[Event] = []
+        stood: list[Transaction] = []
         try:
-            with self._db.write() as connection:
+            with self._db.write(LAST_EVENT) as connection:
                 moves: Moves = Counter()
-                ids = EventIds(connection)
+                ids = EventIds(connection, self._db)
                 for job in group:
                     transaction = Transaction(connection, ids, job.by, moves)
                     if len(group) == 1:
-                        _answer(job, transaction, apart=False)
+                        job.answers.append(job.work(transaction))
+                        _write_many(transaction)
                     elif not self._apart(connection, job, transaction):
                         continue
+                    stood.append(transaction)
                     for key, more in transaction.moves.items():
                         moves[key] += more
-                    told += transaction.told
                 with together(connection):
+                    if len(group) == 1:
+                        _write(stood[0])
                     write_moves(connection, moves)
                     ids.keep()
+                    self._db.commit(connection)
         except BaseException as error:
             for job in group:
                 # Not one object in several threads: each adds its own trace to it.
                 job.error = job.error or (error if job is group[0] else copy.copy(error))
             return
+        told = [event for transaction in stood for event in transaction.told]
         if told:
             told.sort(key=lambda item: item.id or 0)
             self._tell(told)
@@ -132,7 +137,7 @@ class Lane:
         driver = raw(connection)
         try:
             with self._db.translated():
-                _answer(job, transaction, apart=True)
+                _answer_apart(job, transaction)
         except BaseException as error:
             try:
                 if job.answers or not job.reads:
@@ -148,22 +153,28 @@ class Lane:
         return True
 
 
-def _answer(job: _Job[Any], transaction: Transaction, *, apart: bool) -> None:
-    """Carry out one work with all that it has to write; *apart*: so that it can be undone alone."""
+def _answer_apart(job: _Job[Any], transaction: Transaction) -> None:
+    """Carry out one work with all that it has to write so that it can be undone alone."""
     driver = raw(transaction.connection)
-    if apart and not job.reads:
+    if not job.reads:
         driver.execute("SAVEPOINT work")
     job.answers.append(job.work(transaction))
-    events = transaction.changed.events
-    if events:
-        transaction.ids.ask()  # now: in the block below nothing is waited for
     with together(transaction.connection):
-        if apart and job.reads:
+        if job.reads:
             driver.execute("SAVEPOINT work")
-        write_changed(transaction)
-        if len(events) < COPIED:
-            transaction.write_events(events)
-    if len(events) >= COPIED:
-        transaction.write_events(events)
-    if apart:
-        driver.execute("RELEASE SAVEPOINT work")
+        _write(transaction)
+    _write_many(transaction)
+    driver.execute("RELEASE SAVEPOINT work")
+
+
+def _write(transaction: Transaction) -> None:
+    """Write what a work has left to be written, among statements that are sent together."""
+    write_changed(transaction)
+    if len(transaction.changed.events) < COPIED:
+        transaction.write_events(transaction.changed.events)
+
+
+def _write_many(transaction: Transaction) -> None:
+    """Write those events of a work that are too many to be sent so: by COPY, on PostgreSQL."""
+    if len(transaction.changed.events) >= COPIED:
+        transaction.write_events(transaction.changed.events)
