@@ -19,6 +19,7 @@ from physicsrunner.errors import (
     StorageFull,
 )
 from physicsrunner.store.database import Database, meaning
+from physicsrunner.store.hot import raw
 from physicsrunner.store.sql import SqlStore
 from tests.contract.test_store import fact, make
 from tests.support.postgres import PostgresServer, postgres_server
@@ -77,11 +78,14 @@ def test_commits_are_durable_and_the_planner_is_told(postgres: str) -> None:
 def test_a_transaction_that_was_given_up_is_not_called_stored(postgres: str) -> None:
     """PostgreSQL answers COMMIT with ROLLBACK after an error: that is told."""
     store = SqlStore(postgres)
+
+    def give_up() -> None:
+        with store.database.write() as connection, suppress(store.database.driver_error):
+            raw(connection).execute("SELECT 1 / 0")
+
     try:
-        with pytest.raises(ServerUnavailable), store.database.write() as connection:
-            driver = raw(connection)
-            with suppress(store.database.driver_error):
-                driver.execute("SELECT 1 / 0")
+        with pytest.raises(ServerUnavailable):
+            give_up()
         assert store.append_events([fact("x")])[0].id == 1
     finally:
         store.close()
