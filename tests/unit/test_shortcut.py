@@ -16,7 +16,7 @@ from physicsrunner.server import problems
 from physicsrunner.server.auth import Allowed, open_route
 from physicsrunner.server.limits import Limits
 from physicsrunner.server.metrics import Metrics
-from physicsrunner.server.rest import leases, sync
+from physicsrunner.server.rest import leases, queue, sync
 from physicsrunner.server.shortcut import Short, Shortcut, short_routes
 from physicsrunner.service.identity import Identity
 from physicsrunner.wire import rest
@@ -71,7 +71,8 @@ def went(
     async def receive() -> Any:
         return {"type": "http.request", "body": b"[]"}
 
-    routes = {("POST", rest.REPORTS): Short(rest.REPORTS, "reports:write", handler)}
+    short = Short(rest.REPORTS, "reports:write", handler)
+    routes = {(known, rest.REPORTS): short for known in ("GET", "POST")}
     app = Shortcut(long_way, routes, lambda: parts if started else None)
     scope = {"type": "http", "method": method, "path": path, "headers": headers, "client": None}
     asyncio.run(app(scope, receive, send))
@@ -113,10 +114,17 @@ def test_what_is_not_in_order_takes_the_long_way(headers: list[tuple[bytes, byte
     assert went(headers)[0] == "long"
 
 
+def test_who_asks_without_a_body_need_not_say_so() -> None:
+    """A GET has no length; whoever gives it one that is allowed is answered as well."""
+    assert went(GOOD[:1], method="GET")[0] == "short"
+    assert went(GOOD, method="GET")[0] == "short"
+    assert went([*GOOD[:1], (b"transfer-encoding", b"chunked")], method="GET")[0] == "long"
+
+
 def test_other_requests_take_the_long_way() -> None:
     """Another path or method, and whatever comes before the server has started."""
     assert went(GOOD, path=f"{rest.REPORTS}/")[0] == "long"
-    assert went(GOOD, method="GET")[0] == "long"
+    assert went(GOOD, method="PUT")[0] == "long"
     assert went(GOOD, started=False)[0] == "long"
 
 
@@ -152,13 +160,14 @@ def test_the_hot_routes_have_a_short_way_with_the_permission_they_declare() -> N
     """What runners ask for all the time is there, under what its route declares."""
     found = {
         key: short.permission
-        for key, short in short_routes([m.router for m in (sync, leases)]).items()
+        for key, short in short_routes([m.router for m in (sync, leases, queue)]).items()
     }
     assert found == {
         ("POST", rest.SYNC): "files:write",
         ("POST", rest.LEASES): "leases:acquire",
         ("PUT", rest.LEASES): "leases:renew",
         ("POST", rest.REPORTS): "reports:write",
+        ("GET", rest.QUEUE): "queue:read",
     }
 
 

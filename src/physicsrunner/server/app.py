@@ -92,7 +92,7 @@ _ROUTERS: Final = (
     server,
 )
 #: Of these so much is asked that they have a way of their own.
-_SHORT: Final = (sync, leases)
+_SHORT: Final = (sync, leases, queue)
 #: Foreign wires: path and module, each with ``router(services) -> APIRouter``.
 _DOORS: Final = (("/physicsworks", "physicsrunner.server.doors.physicsworks"),)
 

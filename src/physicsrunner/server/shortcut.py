@@ -1,5 +1,5 @@
 """
-The short way to the routes that agents and runners ask for all the time.
+The short way to the routes that agents, runners and those who wait for runs ask for all the time.
 
 Why: between a request's head and its handler lie a dozen layers (socket.io, the framework's
 middlewares and routers, the solving of dependencies), which cost more than most of these handlers.
@@ -108,6 +108,8 @@ def _caller(request: Request, route: Short, parts: Parts) -> Identity | None:
             length = value
         elif name in _UNUSUAL:
             return None
+    if not length and request.method == "GET":
+        length = b"0"
     if not token or not length.isdigit() or len(length) > _DIGITS:
         return None
     if int(length) > parts.limits.of(route.path):

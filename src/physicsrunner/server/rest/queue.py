@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer
@@ -46,7 +46,7 @@ _EXAMPLE = {
     summary="How the queue stands",
     responses=gives(QueueStatus, _EXAMPLE),
 )
-async def status(who: Reader, parts: Shared) -> Response:
+async def status(_request: Request, who: Reader, parts: Shared) -> Response:
     """
     Show how many runs are in which state, which are next and what they wait for, and the agents.
 
