@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,12 @@ class Line:
     def __init__(self, url: str) -> None:
         address = url.replace("http", "ws", 1) + "/ws"
         self.socket = websocket.create_connection(address, timeout=60)
+        assert self.socket.sock is not None
+        self._sock: socket.socket = self.socket.sock
+
+    def close(self) -> None:
+        """Hang up, whoever has before."""
+        self._sock.close()
 
     def ask(self, **message: Any) -> dict[str, Any]:
         """Send one message; return what is said to it, past events that are told meanwhile."""
@@ -60,7 +67,7 @@ def line(url: str) -> Iterator[Line]:
     try:
         yield opened
     finally:
-        opened.socket.shutdown()
+        opened.close()
 
 
 def hears(bearer: Bearer, room: str, target: Target) -> bool:
