@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from physicsrunner.store import readers
+from physicsrunner.store import readers, sql_queue
 from physicsrunner.store.base import Change, FileRow, Store
 from physicsrunner.store.sql import SqlStore
-from tests.contract.test_store import fact, make
+from tests.contract.test_store import fact, lease, make
 
 both = pytest.mark.parametrize("opener", ["sqlite", "postgresql"], indirect=True)
 
@@ -94,3 +94,14 @@ def test_files_are_asked_for_by_any_name(store: Store) -> None:
     store.seal({(run.id, 1): [FileRow(names[0], 2, "1" * 64), *rows[1:3]]}, [])
     assert store.sealed(run.id, 1)[names[0]] == FileRow(names[0], 2, "1" * 64)
     assert len(store.sealed(run.id, 1)) == len(names)
+
+
+@both
+def test_who_looks_at_the_queue_keeps_nothing_from_an_agent(store: Store) -> None:
+    """A run that somebody is just reading from the head of the queue is handed out all the same."""
+    assert isinstance(store, SqlStore)
+    run, _ = store.add_run(make(), [])
+    with store.database.read() as connection:
+        seen = list(sql_queue._in_order(connection, lambda: sql_queue._EVERY, {}, 5))
+        assert [found.run.id for found in seen] == [run.id]
+        assert [leased.id for leased in lease(store, "a")] == [run.id]

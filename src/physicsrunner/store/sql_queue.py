@@ -201,9 +201,9 @@ def _waiting(connection: Connection, offer: Offer, caps: _Caps) -> Iterator[_Can
 
 
 class _Walks:
-    """The statements that walk along the queue's index, in parts."""
+    """The statements that walk along the queue's index, in parts; *hands_out*: to hand out."""
 
-    def __init__(self, *conditions: ColumnElement[bool]) -> None:
+    def __init__(self, *conditions: ColumnElement[bool], hands_out: bool = True) -> None:
         self.conditions = conditions
         query = (
             select(
@@ -214,8 +214,9 @@ class _Walks:
             .where(_RUNS.status == bindparam("state"), _IS_WAITING, *conditions)
             .order_by(_RUNS.priority.desc(), _RUNS.number)
             .limit(bindparam("few"))
-            .with_for_update(skip_locked=True)
         )
+        if hands_out:  # who only looks must not keep a run from those who hand it out
+            query = query.with_for_update(skip_locked=True)
         same = (_RUNS.priority == bindparam("priority"), _RUNS.number > bindparam("number"))
         self.start = Hot(query)
         self.behind = Hot(query.where(*same))  # of the same priority
@@ -258,7 +259,7 @@ def _walk(
         rows = statement.run(connection, {**values, **last, "few": few}).fetchall()
 
 
-_EVERY: Final = _Walks()
+_EVERY: Final = _Walks(hands_out=False)
 _FITTING: Final = _Walks(
     _RUNS.held.is_(False),
     or_(_RUNS.not_before.is_(None), _RUNS.not_before <= bindparam("now")),
