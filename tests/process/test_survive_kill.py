@@ -151,7 +151,7 @@ def test_a_runner_killed_in_its_download_fetches_the_rest(
         }
     )
     uplink.close()
-    proxy.rate = 2e6
+    proxy.rate = 4e5  # a quarter of a minute: it is killed in the midst also where that takes long
     first = voyage.start()
     wait_until(
         lambda: any("bundle" in request for request in proxy.requests),

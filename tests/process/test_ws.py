@@ -280,6 +280,7 @@ def test_five_hundred_listeners_hear_everything(server: RestServer) -> None:
         ready, go = asyncio.Semaphore(20), asyncio.Event()
         tasks = [asyncio.create_task(listen(ready, go)) for _ in range(many)]
         while len(here) < many:
+            assert not any(task.done() for task in tasks), "one was not let in"
             await asyncio.sleep(0.05)
         for number in range(events):
             event = Event(live.PROGRESS, run, 1, None, 0.0, {"n": number})
