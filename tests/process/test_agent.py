@@ -164,9 +164,11 @@ def test_a_cancelled_run_keeps_what_it_wrote(up: Up, tmp_path: Path) -> None:
     gate = str(tmp_path / "never")
     run = up.submit(configuration={"environment_variables": {"GATE": gate}})
     up.wait(run, "running")
+    logs = f"{rest.simulation(run)}/logs"
+    wait_until(lambda: up.call("GET", logs).content.startswith(b"begun\n"))
     up.call("POST", f"{rest.simulation(run)}/cancel")
     up.wait(run, "cancelled")
-    assert up.call("GET", f"{rest.simulation(run)}/logs").content.startswith(b"begun\n")
+    assert up.call("GET", logs).content.startswith(b"begun\n")
     up.process.stop()
 
 
