@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import JSON, Connection, insert, select, update
 
 from physicsrunner.errors import NotFound
 from physicsrunner.store import schema
+from physicsrunner.store.hot import Hot, loaded
 from physicsrunner.store.rows import Actor, AgentRow, StudyRow
 from physicsrunner.store.sql_events import SqlEvents, Transaction
 from physicsrunner.wire.live import Event
 
 _AGENTS: Final = schema.agents.c
 _STUDIES: Final = schema.studies.c
+_NAMES: Final = tuple(field.name for field in fields(AgentRow))
+_DOCUMENTS: Final = tuple(name for name in _NAMES if isinstance(_AGENTS[name].type, JSON))
+_SELECTED: Final = select(*(_AGENTS[name] for name in _NAMES))
+_PRESENT: Final = Hot(_SELECTED.where(_AGENTS.state != "removed").order_by(_AGENTS.id))
 
 
 class SqlAgents(SqlEvents):
@@ -54,9 +60,7 @@ class SqlAgents(SqlEvents):
 
     def agents(self) -> list[AgentRow]:
         """Return all agents but the removed ones, by name."""
-        query = select(schema.agents).where(_AGENTS.state != "removed").order_by(_AGENTS.id)
-        with self._db.read() as connection:
-            return [AgentRow(**row) for row in connection.execute(query).mappings()]
+        return [_agent_of(row) for row in self._db.ask(_PRESENT)]
 
     def change_agent(
         self,
@@ -117,6 +121,16 @@ class SqlAgents(SqlEvents):
             query = query.where(_STUDIES.project_id == project)
         with self._db.read() as connection:
             return [StudyRow(**row) for row in connection.execute(query).mappings()]
+
+
+def _agent_of(row: Sequence[Any]) -> AgentRow:
+    """Return the agent of a driver's row of `_SELECTED`."""
+    values = dict(zip(_NAMES, row, strict=True))
+    for name in _DOCUMENTS:
+        value = values[name]
+        if isinstance(value, str):  # PostgreSQL's driver has read it already
+            values[name] = loaded(value)
+    return AgentRow(**values)
 
 
 def _agent(connection: Connection, name: str) -> AgentRow | None:
