@@ -96,6 +96,20 @@ def test_one_request_carries_what_all_have_to_say(server: Server, sender: Report
     assert all(len(batch) <= MOST for batch in server.batches)
 
 
+def test_who_was_forgotten_keeps_nobody_from_being_heard(
+    server: Server, sender: ReportSender
+) -> None:
+    """The time of one that waited and has gone is not waited for when the next one speaks."""
+    gone, _ = reporter("gone", sender)
+    sender.wake(gone, 0.05)
+    gone.close()
+    late = threading.Event()
+    assert not late.wait(0.2)  # the sender has found nobody at that time
+    stays, _ = reporter("stays", sender)
+    stays.state(RunState.RUNNING)
+    wait_until(lambda: server.told("stays"), timeout=10.0)
+
+
 def test_ends_are_joined_and_answered_each(server: Server, sender: ReportSender) -> None:
     """Who asks is answered with its own answers, whoever else asks at that time."""
     held(server, sender)

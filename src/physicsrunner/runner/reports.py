@@ -114,6 +114,9 @@ class ReportSender:
         """Ask *speaker* no more."""
         with self._guard:
             self._waiting.pop(id(speaker), None)
+            if not self._waiting:
+                # The time of one that has gone would pass for an earlier one than the next wants.
+                self._due = float("inf")
 
     def ask(self, reports: Sequence[Report]) -> Sequence[ReportAnswer]:
         """
