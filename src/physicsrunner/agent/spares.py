@@ -185,8 +185,8 @@ class Spares:
 def _program(root: str) -> ProcessId | None:
     """Return the shim that has run in *root*; None: that cannot be told."""
     try:
-        with open(f"{root}/{_PROGRAM}/pid", encoding="ascii") as file:  # noqa: PTH123
-            found = parse_process_id(file.read(200))
+        with open(f"{root}/{_PROGRAM}/pid", "rb", buffering=0) as file:  # noqa: PTH123
+            found = parse_process_id(file.read(200).decode("ascii"))
     except (OSError, ValueError):
         return None
     return found if found is not None and found.boot == boot_id() else None

@@ -245,7 +245,8 @@ def begun_since(first: ProcessId, most: int) -> list[int] | None:
 
 def _latest_pid() -> int:
     try:
-        return int((_PROC / "loadavg").read_text("ascii").split()[4])
+        with open(f"{_ROOT}/loadavg", "rb", buffering=0) as file:  # noqa: PTH123 (for every run)
+            return int(file.read(200).split()[4])
     except (OSError, ValueError, IndexError):
         return 0
 

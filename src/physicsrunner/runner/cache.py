@@ -131,7 +131,7 @@ class InputCache:
             temporary.unlink(missing_ok=True)
 
     def _path(self, sha256: str) -> Path:
-        return self._folder / sha256[:2] / sha256
+        return Path(f"{self._folder}/{sha256[:2]}/{sha256}")
 
     def _shrink(self) -> None:
         files = []
