@@ -7,7 +7,7 @@ Promises:
   was stored before it was asked.
 - A connection that failed, or that its server has closed, is not used again.
 
-SQLAlchemy's way (a connection of the pool, BEGIN, its own results, ROLLBACK) costs five times what
+SQLAlchemy's way (a connection of the pool, BEGIN, its own results, ROLLBACK) costs ten times what
 most of these questions do.
 """
 
