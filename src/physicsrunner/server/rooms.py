@@ -3,8 +3,8 @@ Rooms: who hears of what, the same for every door through which people listen.
 
 Promises:
 
-- Who enters with ``after`` gets the logged events behind that id, then the live ones, without a
-  gap. A logged event may come twice around that moment; its id tells.
+- Who enters with ``after`` gets the logged events behind that id, then the live ones: none is
+  missed and none comes twice.
 - In a room everybody hears what they may read and nothing else, event by event.
 - An event is put into words once for each door, however many listen; for one to whose rooms nobody
   has come nothing is done at all.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -43,8 +43,6 @@ from physicsrunner.wire.live import Event
 MAX_WAITING: Final = 2_000  #: messages a member may be behind before it is sent away
 REPLAY: Final = 500  #: logged events read at once
 READING_S: Final = 30.0  #: how long a replay waits for a reader that reads nothing
-SETTLE_S: Final = 1.0  #: how long a replay waits for the feed to catch up with the log
-CATCH_UPS: Final = 20
 LOOK_S: Final = 5.0  #: between two looks at the tokens
 MAX_ROOMS: Final = 1_000  #: of one connection
 _CREATORS: Final = 10_000  # runs of which the creator is remembered
@@ -76,7 +74,7 @@ class Rooms:
         self._members: set[Member] = set()
         self._rooms: dict[str, dict[Member, Room]] = {}
         self._queue: asyncio.Queue[Sequence[Event]] = asyncio.Queue()
-        self._delivered = 0  # the highest id that went out to the rooms
+        self._held: dict[tuple[Member, str], deque[Told]] = {}  # until their replay is over
         self._creators: OrderedDict[str, str | None] = OrderedDict()
         self._closed = False
         self.waker = Waker(self._wake, self._agents)
@@ -131,6 +129,7 @@ class Rooms:
     def exit(self, member: Member, name: str) -> None:
         """Let *member* out of a room; silent if it is not there."""
         member.rooms.pop(name, None)
+        self._held.pop((member, name), None)
         members = self._rooms.get(name, {})
         members.pop(member, None)
         if not members:
@@ -148,21 +147,26 @@ class Rooms:
 
     async def _replay(self, member: Member, room: Room, after: int) -> None:
         """
-        Send the logged events behind *after*, then enter the room, without a gap.
+        Send the logged events behind *after*, then those that come: none is missed, none repeated.
 
-        The room is entered when nothing was delivered to the rooms since before a read that found
-        nothing more. A busy feed might put that off for ever, so after `CATCH_UPS` tries the room
-        is entered first, and the last read may then repeat what came live.
+        The most is read before the room is entered; what comes while the rest is read waits, and
+        of that goes out what the log did not bring.
         """
-        for _ in range(CATCH_UPS):
-            delivered = self._delivered
-            found = await self._send_logged(member, room, after)
-            if found == after and self._delivered == delivered:
-                break
-            after = found
-            await self._settle(after)
-        self._enter(member, room)
-        await self._send_logged(member, room, after)
+        after = await self._send_logged(member, room, after)
+        key = (member, room.name)
+        held = self._held[key] = deque[Told](maxlen=MAX_WAITING)
+        try:
+            self._enter(member, room)
+            after = await self._send_logged(member, room, after)
+            while len(held) == MAX_WAITING:  # the oldest may have fallen out: the log has them
+                held.clear()
+                after = await self._send_logged(member, room, after)
+        finally:
+            if self._held.get(key) is held:
+                del self._held[key]
+        for told in held:
+            if told.event.id is None or told.event.id > after:
+                member.tell(told)
 
     async def _send_logged(self, member: Member, room: Room, after: int) -> int:
         """Send all logged events behind *after*; return how far the log was read."""
@@ -187,13 +191,6 @@ class Rooms:
                 await self._send_away(member, Why.SLOW)
         if member.gone:
             raise ServerUnavailable("this connection has ended")
-
-    async def _settle(self, event: int) -> None:
-        """Wait until the feed has brought *event*, which was read from the log already."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + SETTLE_S
-        while self._delivered < event and loop.time() < until:
-            await asyncio.sleep(_STEP_S)
 
     # -- what is --------------------------------------------------------------------------------
 
@@ -235,7 +232,6 @@ class Rooms:
     def _told(self, event: Event) -> set[Member]:
         """Tell of one event whomever it concerns; return the members that heard of it."""
         if event.id is not None:
-            self._delivered = max(self._delivered, event.id)
             self.waker.take(event)
         if not self._rooms:
             return set()
@@ -253,15 +249,21 @@ class Rooms:
         if not occupied:
             return set()
         creator = self._creators.get(event.run or "")
-        hearing = {
-            member
-            for members in occupied
-            for member, room in members.items()
-            if room.readable is None or hears(room.readable, event, creator)
-        }
-        words = Told(event)
+        words, hearing = Told(event), set[Member]()
+        held: dict[Member, deque[Told]] = {}
+        for members in occupied:
+            for member, room in members.items():
+                if room.readable is not None and not hears(room.readable, event, creator):
+                    continue
+                waits = self._held.get((member, room.name))
+                if waits is None:
+                    hearing.add(member)
+                else:
+                    held[member] = waits
         for member in hearing:
             member.tell(words)
+        for member in held.keys() - hearing:
+            held[member].append(words)
         return hearing
 
     async def _learn_creators(self, events: Sequence[Event]) -> None:
