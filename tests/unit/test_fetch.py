@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from physicsrunner.errors import DigestMismatch, ServerUnavailable
+from physicsrunner.errors import DigestMismatch, ServerUnavailable, StorageFull
 from physicsrunner.runner.cache import InputCache
 from physicsrunner.runner.fetch import Patience, Stopped, fetch_file
 
@@ -191,3 +191,45 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     cache = cache_with(tmp_path, b"mesh")
     assert not cache.get(hashlib.sha256(b"mesh").hexdigest(), 4, tmp_path / "out")
     assert os.path.isfile(tmp_path / "cache")  # noqa: PTH113
+
+
+def test_a_file_is_found_whole_and_marked_by_whoever_looks_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many attempts begin with one model: who looks just when it appears does not drop it."""
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    cache = InputCache(tmp_path / "cache", now=lambda: 1.0)
+    found: list[bool] = []
+    replace = Path.replace
+
+    def seen(self: Path, target: Path) -> Path:
+        there = replace(self, target)
+        if not found:
+            found.append(False)  # what follows places a file itself
+            found[0] = cache.get(SHA, len(DATA), tmp_path / "target")
+        return there
+
+    monkeypatch.setattr(Path, "replace", seen)
+    cache.put(SHA, source)
+    assert found == [True]
+    assert cache.find(SHA, len(DATA)) is not None
+
+
+def test_an_archive_that_vanishes_while_it_is_unpacked_is_a_miss(tmp_path: Path) -> None:
+    """It is fetched then; one that is there and cannot be unpacked is an error."""
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    cache = InputCache(tmp_path / "cache", now=lambda: 1.0)
+    cache.put(SHA, source)
+
+    def full(archive: Path, target: Path) -> None:
+        raise StorageFull(f"cannot unpack {archive} into {target}")
+
+    def vanishing(archive: Path, target: Path) -> None:
+        archive.unlink()
+        full(archive, target)
+
+    with pytest.raises(StorageFull):
+        cache.unpack(SHA, len(DATA), tmp_path / "target", full)
+    assert not cache.unpack(SHA, len(DATA), tmp_path / "target", vanishing)

@@ -23,6 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from physicsrunner.errors import PhysicsRunnerError
+
 DEFAULT_SIZE: Final = 20 * 1024**3  # bytes
 _MARK_NS: Final = 1_000_000_000 * 10**9  # the modification time of every cached file
 _UNPACKED_FROM: Final = 16 * 1024**2  # larger archives are unpacked each time
@@ -94,6 +96,10 @@ class InputCache:
             _copy_tree(str(tree), str(target))
         except FileNotFoundError:
             return False  # somebody tidied up meanwhile
+        except PhysicsRunnerError:
+            if archive.exists():
+                raise
+            return False
         return True
 
     def _unpack(self, archive: Path, tree: Path, extract: Callable[[Path, Path], object]) -> None:
@@ -116,16 +122,17 @@ class InputCache:
             if source.stat().st_size > self._limit or cached.exists():
                 return
             cached.parent.mkdir(parents=True, exist_ok=True)
-            self._place(source, cached)
-            os.utime(cached, ns=(int(self._now() * 1e9), _MARK_NS))
+            self._place(source, cached, marked=True)
             self._shrink()
 
-    def _place(self, source: Path, target: Path) -> None:
+    def _place(self, source: Path, target: Path, *, marked: bool = False) -> None:
         """Make *target* appear whole: a link for a large file where one can be made, or a copy."""
         temporary = target.with_name(f".{uuid.uuid4().hex}.part")
         try:
             if source.stat().st_size < _LINK_FROM or not _link(source, temporary):
                 shutil.copyfile(source, temporary)
+            if marked:  # before it can be found: without its mark it would be dropped again
+                os.utime(temporary, ns=(int(self._now() * 1e9), _MARK_NS))
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
