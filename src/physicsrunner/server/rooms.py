@@ -162,9 +162,10 @@ class Rooms:
                 held.clear()
                 after = await self._send_logged(member, room, after)
         finally:
-            if self._held.get(key) is held:
+            stayed = self._held.get(key) is held
+            if stayed:
                 del self._held[key]
-        for told in held:
+        for told in held if stayed else ():
             if told.event.id is None or told.event.id > after:
                 member.tell(told)
 
