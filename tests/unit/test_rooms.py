@@ -44,12 +44,15 @@ class Log:
     """A log, and what happens while it is read."""
 
     events: list[Event] = field(default_factory=list)
-    meanwhile: list[Callable[[], None]] = field(default_factory=list)
+    first: list[Callable[[], None]] = field(default_factory=list)  # just before it is read
+    meanwhile: list[Callable[[], None]] = field(default_factory=list)  # just after
 
     def room(self, _identity: Identity, name: str) -> Room:
         return Room(name, run=RUN)
 
     def page(self, _room: Room, after: int, limit: int) -> Page:
+        if self.first:
+            self.first.pop(0)()
         behind = [event for event in self.events if (event.id or 0) > after][:limit]
         if self.meanwhile:
             self.meanwhile.pop(0)()
@@ -115,16 +118,19 @@ class House:
         return self.member.heard
 
 
-def test_what_comes_while_the_log_is_read_comes_once() -> None:
+@pytest.mark.parametrize("quiet", range(5))
+def test_what_comes_while_the_log_is_read_comes_once(quiet: int) -> None:
     """Before the room is entered and after; both in the log already when it is told and not."""
     house = House(1, 2)
-    house.log.meanwhile = [
-        lambda: house.comes(3),
-        lambda: house.comes(4, 5),
-        lambda: house.comes(6),
-        lambda: house.comes(7),
-    ]
-    assert house.enter() == [1, 2, 3, 4, 5, 6, 7, 1000, None]
+    nothing: list[Callable[[], None]] = [lambda: None]
+
+    def one_more() -> None:
+        house.comes(len(house.log.events) + 1)
+
+    house.log.first = [*nothing * quiet, one_more]
+    house.log.meanwhile = [*nothing * (4 - quiet), one_more]
+    heard = house.enter()
+    assert heard == [*range(1, len(house.log.events) + 1), 1000, None]
 
 
 def test_what_the_log_told_and_is_told_late_comes_once() -> None:
