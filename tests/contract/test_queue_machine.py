@@ -233,7 +233,7 @@ class QueueMachine(RuleBasedStateMachine):
             name,
             free=Resources(cpu_cores=cores),
             max=most,
-            holding=[HeldLease(*lease) for lease in sorted(agent.knows)],
+            holding=[HeldLease(*lease) for lease in self._known(agent)],
         )
         grants = self.house.services.leases.acquire(self.house.agents[name], request)
         expected = self.model.acquire(agent, cores, most, heard=heard)
@@ -245,7 +245,7 @@ class QueueMachine(RuleBasedStateMachine):
     def renew(self, name: str) -> None:
         """Send a heartbeat that names all that the agent thinks it has."""
         agent = self.model.agents[name]
-        known = sorted(agent.knows)
+        known = self._known(agent)
         beat = Heartbeat([HeldLease(*lease) for lease in known])
         answer = self.house.services.fleet.heartbeat(self.house.agents[name], name, beat)
         assert answer.state == agent.state
@@ -262,7 +262,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Say something of an attempt that the agent knows, perhaps long ago, perhaps twice."""
         agents = [agent for agent in self.model.agents.values() if agent.knows]
         agent = data.draw(st.sampled_from(agents))
-        known = sorted(agent.knows)
+        known = self._known(agent)
         present = [lease for lease in known if self._is_held(*lease)]
         run, attempt = data.draw(st.sampled_from([*present, *known]))
         if (run, attempt) in present:
@@ -294,7 +294,7 @@ class QueueMachine(RuleBasedStateMachine):
         agent = self.model.agents[name]
         for _ in range(failures):
             self._acquire(name, 9.0, 1, heard=True)
-            for run, attempt in sorted(agent.knows):
+            for run, attempt in self._known(agent):
                 if self._is_held(run, attempt) and self.model.runs[run].state == "preparing":
                     self._say(agent, run, attempt, "failed")
 
@@ -309,7 +309,7 @@ class QueueMachine(RuleBasedStateMachine):
         agent = self.model.agents[name]
         for _ in range(times):
             self._acquire(name, 9.0, 1, heard=True)
-            for run, attempt in sorted(agent.knows):
+            for run, attempt in self._known(agent):
                 if not self._is_held(run, attempt) or self.model.runs[run].state != "preparing":
                     continue
                 self._say(agent, run, attempt, "running")
@@ -420,6 +420,11 @@ class QueueMachine(RuleBasedStateMachine):
     def _is_held(self, key: str, attempt: int) -> bool:
         run = self.model.runs.get(key)
         return run is not None and run.state in model.HELD and run.attempt == attempt
+
+    def _known(self, agent: model.Agent) -> list[tuple[str, int]]:
+        """Return what the agent knows, by number: ids are random, and an example must repeat."""
+        runs = {**self.model.runs, **self.model.deleted}
+        return sorted(agent.knows, key=lambda lease: (runs[lease[0]].number, lease[1]))
 
     def _some_run(self, data: st.DataObject) -> model.Run:
         found: model.Run = data.draw(st.sampled_from(list(self.model.runs.values())))
