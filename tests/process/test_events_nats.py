@@ -71,7 +71,8 @@ def stored(server: NatsServer) -> list[tuple[str, dict[str, Any], dict[str, str]
         except nats.js.errors.NotFoundError:
             return []
         found = []
-        for number in range(state.first_seq, state.last_seq + 1):
+        # A stream that was just made and holds nothing says 0 for both; messages count from 1.
+        for number in range(max(1, state.first_seq), state.last_seq + 1):
             message = await streams.get_msg(live.STREAM, number)
             payload = json.loads(message.data or b"null")
             found.append((message.subject or "", payload, dict(message.headers or {})))

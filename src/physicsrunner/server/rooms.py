@@ -338,9 +338,10 @@ class Rooms:
                 continue
             member.identity = identity
             for name, room in lost.items():
+                if name not in member.rooms:
+                    continue  # another look was quicker
                 if isinstance(room, Room):
-                    if name in member.rooms:
-                        self._enter(member, room)  # in another extent
+                    self._enter(member, room)  # in another extent
                 else:
                     self.exit(member, name)
                     member.left(name, room)
