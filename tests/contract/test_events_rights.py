@@ -219,7 +219,7 @@ def test_who_is_no_longer_a_member_hears_no_more(cast: Cast) -> None:
         cast.happen()
         await until(lambda: len(said(ear.told)) == 3)
         services.accounts.remove_member(cast.house.admin, "p", "member")
-        await rooms.look()
+        await asyncio.gather(rooms.look(), rooms.look())
         assert sorted(ear.lost) == ["project:p", live.run_room(cast.runs["in p"])]
         ear.told.clear()
         cast.happen()
