@@ -8,15 +8,17 @@ body that is cut is an error. TLS, proxies and redirections are not for it: `tak
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import select
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from physicsrunner.client.line import Answer, Line
+from physicsrunner.client.body import FileSlice
 
 _IDLE: Final = 8  # connections that are kept for one host
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
@@ -35,12 +37,14 @@ def takes(url: str, environment: Mapping[str, str] = os.environ) -> bool:
 class PlainResponse:
     """An answer; its body is read when it is wanted."""
 
-    def __init__(self, pool: PlainSession, line: Line, answer: Answer) -> None:
-        self.status_code = answer.status
-        self.headers: Mapping[str, str] = answer.headers
+    def __init__(
+        self, pool: PlainSession, connection: _Connection, response: http.client.HTTPResponse
+    ) -> None:
+        self.status_code = response.status
+        self.headers = cast("Mapping[str, str]", response.headers)
         self._pool = pool
-        self._line: Line | None = line
-        self._answer = answer
+        self._connection: _Connection | None = connection
+        self._response = response
         self._content: bytes | None = None
 
     @property
@@ -48,7 +52,7 @@ class PlainResponse:
         """The whole body."""
         if self._content is None:
             try:
-                self._content = self._answer.read()
+                self._content = self._response.read()
             finally:
                 self.close()
         return self._content
@@ -62,17 +66,24 @@ class PlainResponse:
         if self._content is not None:
             yield self._content
             return
-        yield from self._answer.pieces(size)
+        # A stream's pieces are passed on as they come: `read` would wait for *size* bytes of them.
+        read = self._response.read1 if self._response.chunked else self._response.read
+        while data := read(size):
+            yield data
+        if self._response.length:
+            raise ConnectionResetError(f"{self._response.length} bytes of the body did not come")
 
     def close(self) -> None:
         """Give the connection back; a body that was not read to its end costs it."""
-        line, self._line = self._line, None
-        if line is None:
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
-        if self._answer.ended and not self._answer.will_close:
-            self._pool.keep(line)
+        whole = self._response.isclosed() and not self._response.will_close
+        self._response.close()
+        if whole:
+            self._pool.keep(connection)
         else:
-            line.close()
+            connection.close()
 
     def __enter__(self) -> PlainResponse:  # noqa: PYI034 -- Self needs Python 3.11
         return self
@@ -85,7 +96,7 @@ class PlainSession:
     """Connections to hosts. Calls may come from several threads."""
 
     def __init__(self) -> None:
-        self._idle: dict[tuple[str, int], list[Line]] = {}
+        self._idle: dict[tuple[str, int], list[_Connection]] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -106,23 +117,26 @@ class PlainSession:
         target = quote(parts.path or "/", safe=_SAFE) + (
             f"?{quote(query, safe=_SAFE)}" if query else ""
         )
-        line = self._line(parts.hostname or "", parts.port or 80, timeout[0])
+        connection = self._connection(parts.hostname or "", parts.port or 80, timeout[0])
         try:
+            if connection.sock is None:
+                connection.connect()
+            connection.sock.settimeout(timeout[1])
             with suppress(BrokenPipeError):  # refused in mid-body: the answer says why
-                line.ask(method, target, _headers(method, data, headers), data, timeout[1])
-            return PlainResponse(self, line, line.answer(method))
+                connection.request(method, target, data, _headers(method, data, headers))
+            return PlainResponse(self, connection, connection.getresponse())
         except BaseException:
-            line.close()
+            connection.close()
             raise
 
-    def keep(self, line: Line) -> None:
-        """Keep *line* for a later request."""
+    def keep(self, connection: _Connection) -> None:
+        """Keep *connection* for a later request."""
         with self._lock:
-            idle = self._idle.setdefault(line.place, [])
+            idle = self._idle.setdefault((connection.host, connection.port), [])
             if not self._closed and len(idle) < _IDLE:
-                idle.append(line)
+                idle.append(connection)
                 return
-        line.close()
+        connection.close()
 
     def close(self) -> None:
         """Close all connections that are idle; others close when they are given back."""
@@ -130,19 +144,37 @@ class PlainSession:
             self._closed = True
             idle = [each for kept in self._idle.values() for each in kept]
             self._idle.clear()
-        for line in idle:
-            line.close()
+        for connection in idle:
+            connection.close()
 
-    def _line(self, host: str, port: int, timeout: float) -> Line:
+    def _connection(self, host: str, port: int, timeout: float) -> _Connection:
         while True:
             with self._lock:
                 idle = self._idle.get((host, port))
-                line = idle.pop() if idle else None
-            if line is None:
-                return Line(host, port, timeout)
-            if not line.is_dropped():
-                return line
-            line.close()
+                connection = idle.pop() if idle else None
+            if connection is None:
+                return _Connection(host, port, timeout=timeout)
+            if not connection.is_dropped():
+                return connection
+            connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection that lets the kernel send files."""
+
+    def send(self, data: Any) -> None:
+        if isinstance(data, FileSlice):
+            data.send_to(self.sock)
+        else:
+            super().send(data)
+
+    def is_dropped(self) -> bool:
+        """Say whether the other side has closed it meanwhile."""
+        if self.sock is None:
+            return True
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
+        return bool(poller.poll(0))
 
 
 def _headers(method: str, body: Any, given: Mapping[str, str]) -> dict[str, str]:
