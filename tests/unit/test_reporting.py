@@ -101,7 +101,7 @@ def test_a_server_that_hangs_holds_up_nobody() -> None:
     for step in range(200):
         made.status(float(step % 100), None)
     made.state(RunState.RUNNING)
-    assert time.monotonic() - began < 5.0  # the line hangs for ten
+    assert time.monotonic() - began < 1.0
     server.open.set()
     made.close()
 
