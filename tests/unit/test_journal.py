@@ -30,6 +30,18 @@ def full(path: Path) -> Journal:
     return journal
 
 
+def test_a_pause_lasts_from_when_to_when_it_was_decided(tmp_path: Path) -> None:
+    """Not from and to when that was written, which may be much later; also for a later start."""
+    times = iter([100.0, 100.0, 101.0, 105.0, 109.0])
+    journal = Journal(tmp_path / "j", lambda: next(times))
+    journal.note("begun", run="r", attempt=1, wire="offline")
+    journal.note("paused", at=10.0)
+    journal.note("resumed", at=14.5)
+    journal.note("stopping", at=20.0, reason="timeout")
+    for found in (journal.read(), Journal(tmp_path / "j", lambda: 0.0).read()):
+        assert (found.paused_s, found.paused_since, found.stop_time) == (4.5, None, 20.0)
+
+
 def test_a_history_is_read_back(tmp_path: Path) -> None:
     """Every event has its effect."""
     history = full(tmp_path / "j").read()
