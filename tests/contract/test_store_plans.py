@@ -26,6 +26,7 @@ FILTERS: list[dict[str, Any]] = [
     {"created_by": "ada"},
     {"agent": "x1"},
     {"study_id": "s1"},
+    {"door": "ath"},
     {"name": "n1"},
     {"tag": "t"},
 ]
@@ -47,6 +48,7 @@ def filled(store: Store) -> SqlStore:
                 model_id=f"m{n % 2}",
                 study_id=f"s{n % 5}",
                 agent=f"x{n % 2}",
+                door=("ath", None)[n % 2],
                 tags=["t"],
             ),
             [],

@@ -203,6 +203,7 @@ class RunFilter:
     study_id: str | None = None
     name: str | None = None  #: part of the name, upper and lower case alike
     tag: str | None = None
+    door: str | None = None  #: the foreign door that created them
     #: Only runs of these projects, and runs of no project by `visible_to`; None: no such bound.
     projects: list[str] | None = None
     visible_to: str | None = None

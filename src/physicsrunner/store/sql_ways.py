@@ -28,6 +28,7 @@ _OWNERS: Final = {
     "model_id": "model",
     "agent": "agent",
     "created_by": "creator",
+    "door": "door",
 }
 
 #: Returns how many runs there are under a kind and a key, of some states or of all.
