@@ -60,8 +60,17 @@ def test_every_setting_can_be_set_by_its_variable(environ: dict[str, str]) -> No
     values |= {"max_concurrent_runs": "4", "retention_days": "30.5", "retention_runs": "1000"}
     values |= {"lease_s": "30.0", "grace_s": "60.0", "trusted_proxies": "('10.0.0.0/8', '::1')"}
     values |= {"webhook_private": "True", "audit_days": "365.0", "retention_inputs_days": "7.0"}
+    values |= {
+        "doors": "('physicsworks', 'ath')",
+        "door_user": "ada",
+        "cors_origins": "('https://a',)",
+    }
+    values |= {"shakescenario_port": "0", "shakescenario_model": "m", "ath_model": "n"}
+    values |= {"ath_max_concurrent_runs": "2", "architech_model": "o", "architech_mapping": "/m"}
+    values |= {"architech_design_url": "http://d:1"}
     assert set(values) == set(SETTINGS)
     told = {**values, "trusted_proxies": "10.0.0.0/8, ::1", "webhook_private": "yes"}
+    told |= {"doors": "ath, physicsworks", "cors_origins": "https://a"}
     for name, value in told.items():
         environ[SETTINGS[name].variable] = value
     settings = load(environ)
@@ -96,6 +105,11 @@ def test_xdg_folders_count_only_when_absolute(environ: dict[str, str], tmp_path:
         ("retention_days: -1", ["'retention_days'", "over 0"]),
         ("lease_s: nan", ["'lease_s'", "over 0"]),
         ("trusted_proxies: 127.0.0.1; 10.0.0.1", ["'trusted_proxies'", "commas"]),
+        ("doors: [ath, attic]", ["'doors'", "'attic'", "shakescenario"]),
+        ("doors: [ath, '-']", ["'doors'", "'-'", "none"]),
+        ("cors_origins: '*'", ["'cors_origins'", "https://HOST"]),
+        ("cors_origins: https://a/path", ["'cors_origins'", "no path"]),
+        ("architech_design_url: ftp://a", ["'architech_design_url'", "http://HOST:PORT"]),
         ("tokens: [a]", ["'tokens'", "ADDRESS: TOKEN"]),
         ("tokens: {'http://a:1': 7}", ["'tokens'", "ADDRESS: TOKEN"]),
         ("- a list", ["list", "key: value"]),

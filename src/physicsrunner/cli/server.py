@@ -128,7 +128,8 @@ def options_of(
     settings: Settings, tls_cert: Path | None = None, tls_key: Path | None = None
 ) -> ServerOptions:
     """Return what the operator decided, in the words of the services."""
-    from physicsrunner.service.options import Keep, ServerOptions
+    from physicsrunner.config import NOTHING
+    from physicsrunner.service.options import DEFAULT_DOORS, Keep, ServerOptions
 
     return ServerOptions(
         database=settings.database,
@@ -141,6 +142,16 @@ def options_of(
         nats=settings.nats,
         webhook_private=settings.webhook_private,
         trusted_proxies=settings.trusted_proxies,
+        doors=DEFAULT_DOORS if settings.doors is None else settings.doors,
+        door_user=None if settings.door_user == NOTHING else settings.door_user,
+        shakescenario_port=settings.shakescenario_port,
+        shakescenario_model=settings.shakescenario_model,
+        ath_model=settings.ath_model,
+        ath_max_concurrent_runs=settings.ath_max_concurrent_runs,
+        architech_model=settings.architech_model,
+        architech_design_url=settings.architech_design_url,
+        architech_mapping=settings.architech_mapping,
+        cors_origins=settings.cors_origins,
         tls_cert=tls_cert or settings.tls_cert,
         tls_key=tls_key or settings.tls_key,
     )

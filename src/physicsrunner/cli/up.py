@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,6 +37,10 @@ from physicsrunner.client.trust import add
 from physicsrunner.config import remember
 from physicsrunner.errors import AgentRefused, PhysicsRunnerError
 
+if TYPE_CHECKING:
+    from physicsrunner.server.serve import Place
+
+_ADMIN = "admin"  # the person whose token the server makes at its first start
 _POLL_S = 2.0  # the server is next door
 _END_S = 10.0
 _PAUSE_S = 1.0  # until an agent that ended unasked is started again
@@ -70,12 +75,15 @@ def command(
     """
     Start a server and an agent that carries out runs on this machine.
 
+    Every door of other systems' clients is open (docs/doors.md); programs of this machine need no
+    token there and act as the admin, unless the settings doors and door_user say otherwise.
+
     Ctrl-C or SIGTERM ends both. A program that runs is not killed by that: it writes on, and the
     next `physicsrunner up` takes it up again. `physicsrunner cancel` stops a run.
     """
     serve = serving()
     log_to_stderr(debug=call.debug)
-    place = place_of(call, data, listen, port, tls_cert, tls_key)
+    place = _with_doors(call, place_of(call, data, listen, port, tls_cert, tls_key))
     settings: dict[str, Any] = {
         "slots": slots,
         "work": str((work or place.data / "work").expanduser().absolute()),
@@ -101,6 +109,18 @@ def command(
         serve.settle()
         server.run()
     call.screen.note("server and agent have ended")
+
+
+def _with_doors(call: Invocation, place: Place) -> Place:
+    """Return *place* with every door open to programs of this machine, unless settings say."""
+    from physicsrunner.core.run import DOORS
+
+    wanted: dict[str, Any] = {}
+    if call.settings.doors is None:
+        wanted["doors"] = DOORS
+    if call.settings.door_user is None:
+        wanted["door_user"] = _ADMIN
+    return replace(place, options=replace(place.options, **wanted))
 
 
 @contextmanager

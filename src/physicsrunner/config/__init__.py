@@ -26,11 +26,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from physicsrunner.config.table import DEFAULT_SERVER, SETTINGS, Setting, normal_url
+from physicsrunner.config.reading import NOTHING, normal_url
+from physicsrunner.config.table import DEFAULT_SERVER, SETTINGS, Setting
 from physicsrunner.errors import ConfigError
 
 __all__ = [
     "DEFAULT_SERVER",
+    "NOTHING",
     "SETTINGS",
     "TOKEN_VARIABLE",
     "Setting",
@@ -69,6 +71,16 @@ class Settings:
     tls_cert: Path | None
     tls_key: Path | None
     trusted_proxies: tuple[str, ...]
+    doors: tuple[str, ...] | None  #: None: as the command has it
+    door_user: str | None  #: None: as the command has it; `NOTHING`: nobody
+    shakescenario_port: int | None
+    shakescenario_model: str
+    ath_model: str
+    ath_max_concurrent_runs: int
+    architech_model: str | None
+    architech_design_url: str | None
+    architech_mapping: Path | None
+    cors_origins: tuple[str, ...]
     file: Path  #: the settings file, there or not
     token: str | None = field(default=None, repr=False)  #: of the environment: for every server
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)  #: by server
@@ -218,6 +230,8 @@ def _unknown(key: str, path: Path) -> str:
 
 
 def _text(value: Any, where: str) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ConfigError(f"{where} holds a {type(value).__name__}; expected a text")
     return str(value)

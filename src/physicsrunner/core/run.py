@@ -33,6 +33,9 @@ SORT_KEYS: Final = (
 )
 MAX_LIMIT: Final = 1000
 
+#: Front doors for clients of other systems, by which a run may have come.
+DOORS: Final = ("physicsworks", "shakescenario", "ath", "architech")
+
 
 @dataclass(frozen=True)
 class InputFile:

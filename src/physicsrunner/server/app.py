@@ -93,8 +93,9 @@ _ROUTERS: Final = (
 )
 #: Of these so much is asked that they have a way of their own.
 _SHORT: Final = (sync, leases, queue)
-#: Foreign wires: path and module, each with ``router(services) -> APIRouter``.
-_DOORS: Final = (("/physicsworks", "physicsrunner.server.doors.physicsworks"),)
+#: Where the doors of other systems' clients are. Each has a ``router(services)``, or a
+#: ``lifespan(parts)`` for what is no HTTP or goes on between requests, or both.
+_DOORS: Final = "physicsrunner.server.doors"
 
 
 class Application:
@@ -107,6 +108,11 @@ class Application:
         self._limits = limits or Limits()
         self._hub: Hub | None = None
         self._parts: Parts | None = None  # made when it starts
+        self._doors = {
+            name: importlib.import_module(f"{_DOORS}.{name}")
+            for name in services.options.doors
+            if importlib.util.find_spec(f"{_DOORS}.{name}") is not None
+        }
         self.metrics = Metrics()
         self._rooms = Rooms(services.access, services.events, self.metrics)
         self._live = Live(services.access, self._rooms)
@@ -140,10 +146,10 @@ class Application:
         )
         for module in _ROUTERS:
             api.include_router(module.router)
-        for prefix, name in _DOORS:
-            if importlib.util.find_spec(name) is not None:
-                door = importlib.import_module(name)
-                api.include_router(door.router(self._services), prefix=prefix, tags=["doors"])
+        for name, door in self._doors.items():
+            if hasattr(door, "router"):
+                routes = door.router(self._services)
+                api.include_router(routes, prefix=f"/{name}", tags=["doors"])
         api.add_api_websocket_route(
             WEBSOCKET_PATH,
             self._sockets.serve,
@@ -158,7 +164,8 @@ class Application:
     @contextlib.asynccontextmanager
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
         hub = Hub(asyncio.get_running_loop())
-        parts = Parts(self._services, hub, self._limits, self.metrics, RateLimit(time.monotonic))
+        logins = RateLimit(time.monotonic)
+        parts = Parts(self._services, hub, self._rooms, self._limits, self.metrics, logins)
         api.state.parts = self._parts = parts
         self._hub = hub
         self._rooms.attach(hub)
@@ -171,7 +178,11 @@ class Application:
             *carriers,
         ]
         try:
-            yield
+            async with contextlib.AsyncExitStack() as stack:
+                for door in self._doors.values():
+                    if hasattr(door, "lifespan"):
+                        await stack.enter_async_context(door.lifespan(parts))
+                yield
         finally:
             await self.begin_stopping()
             unsubscribe()

@@ -20,6 +20,7 @@ from physicsrunner.server.hub import Hub
 from physicsrunner.server.limits import Limits
 from physicsrunner.server.metrics import Metrics
 from physicsrunner.server.ratelimit import RateLimit
+from physicsrunner.server.rooms import Rooms
 from physicsrunner.service.services import Services
 
 
@@ -54,6 +55,7 @@ class Parts:
 
     services: Services
     hub: Hub
+    rooms: Rooms
     limits: Limits
     metrics: Metrics
     logins: RateLimit  #: tries by address

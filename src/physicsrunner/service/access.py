@@ -28,6 +28,7 @@ from physicsrunner.errors import (
 from physicsrunner.service.bearers import identity_of, person, standing_of
 from physicsrunner.service.identity import Identity as Identity
 from physicsrunner.service.names import project_id
+from physicsrunner.service.persons import Persons
 from physicsrunner.service.presence import REMOVED
 from physicsrunner.service.secrets import load_secret as load_secret
 from physicsrunner.service.secrets import write_private as write_private
@@ -64,6 +65,7 @@ class AccessService:
         self._terms = terms
         self._verified: dict[str, tokens.Claims] = {}
         self._used: dict[str, float] = {}
+        self.persons = Persons(accounts, now)
         self.tokens = TokenBook(accounts, key, now=now)
         self.user_token = self.tokens.user_token
         self.agent_token = self.tokens.agent_token
@@ -103,7 +105,7 @@ class AccessService:
         if identity.expires is not None and self._now() > identity.expires:
             return False
         if identity.token is None:
-            return True
+            return identity.kind != "user" or self.persons.stands(identity.subject)
         try:
             self._judged(self._accounts.standing(identity.token))
         except NotAuthenticated:
@@ -113,7 +115,8 @@ class AccessService:
     def refreshed(self, identity: Identity) -> Identity:
         """Return *identity* with the role, projects and limits that its token has now."""
         if identity.token is None:
-            return identity
+            person = identity.kind == "user"
+            return self.persons.get(identity.subject, identity.origin) if person else identity
         return standing_of(identity, self._judged(self._accounts.standing(identity.token)))
 
     def _claims(self, token: str | None) -> tokens.Claims:

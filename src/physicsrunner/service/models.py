@@ -98,6 +98,10 @@ class ModelService:
         """Return the zip of a version, to read. A machine gets those of its runs alone."""
         return self._blobs.path(self.usable(identity, model_id, version).version)
 
+    def content(self, version: str) -> Path:
+        """Return the zip of a version, for the services themselves."""
+        return self._blobs.path(version)
+
     def get(self, identity: Identity, model_id: str, version: str | None = None) -> ModelVersion:
         """Return a version of a model; *version* None: the newest."""
         return _version(self.usable(identity, model_id, version))

@@ -36,6 +36,9 @@ class Keep:
         return None if self.days is None else now - self.days * DAY_S
 
 
+#: Without it no main.py that was written for the published package works.
+DEFAULT_DOORS: Final = ("physicsworks",)
+
 #: Doors whose own documents promise how long they keep their runs.
 DOOR_KEEP: Final[Mapping[str, Keep]] = MappingProxyType({"ath": Keep(days=30, runs=1000)})
 
@@ -55,6 +58,16 @@ class ServerOptions:
     nats: str | None = field(default=None, repr=False)  #: URL of a NATS server
     webhook_private: bool = False  #: whether webhooks may lead to addresses that are not public
     trusted_proxies: tuple[str, ...] = ()  #: addresses and networks
+    doors: tuple[str, ...] = DEFAULT_DOORS  #: foreign wires that are open
+    door_user: str | None = None  #: as whom doors act on this machine without a token; None: nobody
+    shakescenario_port: int | None = None  #: 0: any free one; None: 6000 if it is free
+    shakescenario_model: str = "shake-scenario"  #: name or id of a model
+    ath_model: str = "horn-acoustics"
+    ath_max_concurrent_runs: int = 1
+    architech_model: str | None = None
+    architech_design_url: str | None = None  #: of the design service
+    architech_mapping: Path | None = None  #: from a design to parameters
+    cors_origins: tuple[str, ...] = ()  #: pages of elsewhere that may call the doors
     tls_cert: Path | None = None
     tls_key: Path | None = None
 

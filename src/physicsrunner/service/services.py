@@ -35,6 +35,7 @@ from physicsrunner.service.masks import Masks
 from physicsrunner.service.models import ModelService
 from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.outbox import OutboxService
+from physicsrunner.service.packaged import PackagedModels
 from physicsrunner.service.queue import QueueService
 from physicsrunner.service.queueing import open_queue
 from physicsrunner.service.removal import Removal
@@ -60,6 +61,7 @@ class Services:
 
     access: AccessService
     models: ModelService
+    packaged: PackagedModels  #: models that settings name
     runs: RunService
     leases: LeaseService
     fleet: FleetService
@@ -176,6 +178,7 @@ def _put_together(
     return Services(
         access,
         models,
+        PackagedModels(store, models, access, scratch),
         queue.runs,
         queue.leases,
         queue.fleet,

@@ -63,6 +63,11 @@ class Accounts:
             if forget:
                 self.forget()
 
+    @property
+    def generation(self) -> int:
+        """A number that is another one after every change of what anybody is judged by."""
+        return self._generation
+
     def forget(self) -> None:
         """Look every token up again."""
         with self._lock:
