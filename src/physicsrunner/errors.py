@@ -41,9 +41,12 @@ The tree::
         NotTerminal           a run that has not ended cannot be deleted
         Pinned                a pinned run cannot be deleted
       ServerUnavailable       nobody answered, or answered that it cannot now (retryable)
+        DesignServiceAway     the service that keeps the designs does not answer
       StorageFull             no space left
       ProgramFailed           main.py ended with an exit code other than 0
       NotTaken                a webhook's address did not take what it was sent
+      BadDesign               the design service answered something that is no design
+      NotSetUp                a setting that this needs is not given
       MissingExtra            an optional dependency is not installed
 """
 
@@ -305,6 +308,16 @@ class ServerUnavailable(PhysicsRunnerError):
     retry_after: float | None = None  #: seconds that the server asked to wait
 
 
+class DesignServiceAway(ServerUnavailable):
+    """The service that keeps the designs does not answer, or cannot now."""
+
+    code = "design_service_away"
+    what_to_do = (
+        "No run was made: ask again after the time that Retry-After names. The operator looks at "
+        "the design service and at the setting architech_design_url."
+    )
+
+
 class StorageFull(PhysicsRunnerError):
     """There is no space left where something had to be stored."""
 
@@ -328,6 +341,23 @@ class NotTaken(PhysicsRunnerError):
     code = "not_taken"
     status_hint = 502
     what_to_do = "Look at the receiver; `physicsrunner webhooks dead ID` lists what it missed."
+
+
+class BadDesign(PhysicsRunnerError):
+    """The design service answered something that is no design."""
+
+    code = "bad_design"
+    status_hint = 502
+    what_to_do = "Look at the design service: a design is a JSON object, answered with 200."
+
+
+class NotSetUp(PhysicsRunnerError):
+    """A setting that this needs is not given."""
+
+    code = "not_set_up"
+    status_hint = 501
+    exit_code = 2
+    what_to_do = "The operator gives the named setting; docs/configuration.md lists all of them."
 
 
 class MissingExtra(PhysicsRunnerError):

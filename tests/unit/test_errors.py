@@ -55,7 +55,7 @@ def test_each_pickles_and_copies(cls: type[PhysicsRunnerError]) -> None:
 
 def test_only_what_time_can_mend_is_retryable() -> None:
     """A retry helps against an absent server, a full disk and a lock-out, and nothing else."""
-    mended = {"unavailable", "storage_full", "too_many_tries"}
+    mended = {"unavailable", "design_service_away", "storage_full", "too_many_tries"}
     assert {cls.code for cls in TREE if cls.retryable} == mended
 
 

@@ -81,10 +81,10 @@ def problem_response(
     """Return the answer that *error* means."""
     document = problem(error, **more)
     extra = dict(headers or {})
+    if isinstance(error, (TooManyTries, ServerUnavailable)) and error.retry_after is not None:
+        extra.setdefault("Retry-After", str(max(1, math.ceil(error.retry_after))))
     if document["status"] in (503, 507):
         extra.setdefault("Retry-After", str(RETRY_AFTER_S))
-    if isinstance(error, TooManyTries) and error.retry_after is not None:
-        extra.setdefault("Retry-After", str(max(1, math.ceil(error.retry_after))))
     if document["status"] == 401:
         extra.setdefault("WWW-Authenticate", "Bearer")
     body = json.dumps(document, ensure_ascii=True).encode()
