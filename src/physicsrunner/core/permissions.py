@@ -66,6 +66,7 @@ projects:read     any     any   any       any     own     -      -        -
 projects:update   -       -     -         any     -       -      -        -
 members:read      any     any   any       any     own     -      -        -
 members:write     -       -     -         any     -       -      -        -
+messages:send     -       own   any       any     own     -      -        -
 webhooks:read     -       -     any       any     -       -      -        -
 webhooks:create   -       -     any       any     -       -      -        -
 webhooks:update   -       -     any       any     -       -      -        -

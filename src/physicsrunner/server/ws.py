@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Coroutine
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -101,24 +102,11 @@ class Sockets:
             await end(socket, TOO_BIG)
             return
         except PhysicsRunnerError as error:
-            await socket.send_text(StrictJson.dumps(_refused(error)))
+            await socket.send_text(StrictJson.dumps(refused(error)))
             await end(socket, NOT_AUTHENTICATED)
             return
         member = Listener(identity, socket)
-        self._rooms.join(member)
-        tasks = {
-            asyncio.create_task(member.write()),
-            asyncio.create_task(_Reader(self._rooms, member, socket).read()),
-            asyncio.create_task(member.ended.wait()),
-        }
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._rooms.leave(member)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await end(socket, member.code)
+        await converse(self._rooms, member, _Reader(self._rooms, member, socket).read())
 
     async def _authenticated(self, socket: WebSocket) -> Identity:
         message = parsed(await socket.receive_text())
@@ -127,6 +115,24 @@ class Sockets:
             raise NotAuthenticated('the first message is {"type": "auth", "token": ...}')
         origin = socket.client.host if socket.client is not None else None
         return await to_thread.run_sync(self._access.authenticate, token, origin)
+
+
+async def converse(rooms: Rooms, member: Listener, read: Coroutine[Any, Any, None]) -> None:
+    """Have *member* told what it listens to, and *read* what it says, until one of them ends."""
+    rooms.join(member)
+    tasks: set[asyncio.Task[Any]] = {
+        asyncio.create_task(member.write()),
+        asyncio.create_task(read),
+        asyncio.create_task(member.ended.wait()),
+    }
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        rooms.leave(member)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(member.socket, member.code)
 
 
 class _Reader:
@@ -149,7 +155,7 @@ class _Reader:
                 return
             except PhysicsRunnerError as error:
                 self._errors += 1
-                self._member.say(_refused(error))
+                self._member.say(refused(error))
                 if self._errors > MAX_ERRORS:
                     self._member.code = BAD_MESSAGES
                     return
@@ -168,7 +174,7 @@ class _Reader:
                     "room": await self._rooms.enter(self._member, room, after),
                 }
             except PhysicsRunnerError as error:
-                return {**_refused(error), "room": room}
+                return {**refused(error), "room": room}
         if kind == live.UNSUBSCRIBE:
             room, _ = asked_room(message)
             self._rooms.exit(self._member, room)
@@ -183,19 +189,23 @@ class Listener(Member):
         super().__init__(identity)
         self.code = 1000
         self.ended = asyncio.Event()
-        self._socket = socket
+        self.socket = socket
         self._queue: asyncio.Queue[str] = asyncio.Queue()
 
     async def write(self) -> None:
         """Send what is queued, until cancelled."""
         while True:
-            await self._socket.send_text(await self._queue.get())
+            await self.socket.send_text(await self._queue.get())
 
     def tell(self, told: Told) -> None:
         """Queue the event, in words that are made once for all connections."""
         text = told.words.get(_WORDS)
         if text is None:
             text = told.words[_WORDS] = StrictJson.dumps(told.envelope, separators=(",", ":"))
+        self.put(text)
+
+    def put(self, text: str) -> None:
+        """Queue a message that is in words already."""
         self._queue.put_nowait(text)
 
     def command(self, data: dict[str, Any]) -> None:
@@ -208,7 +218,7 @@ class Listener(Member):
 
     def say(self, message: dict[str, Any]) -> None:
         """Queue any message."""
-        self._queue.put_nowait(StrictJson.dumps(message, separators=(",", ":")))
+        self.put(StrictJson.dumps(message, separators=(",", ":")))
 
     def waiting(self) -> int:
         """Return how many messages have not been sent yet."""
@@ -245,5 +255,6 @@ async def end(socket: WebSocket, code: int) -> None:
         await asyncio.wait_for(socket.close(code, CODES.get(code)), CLOSE_S)
 
 
-def _refused(error: PhysicsRunnerError) -> dict[str, Any]:
+def refused(error: PhysicsRunnerError) -> dict[str, Any]:
+    """Return what is said to who asked for what cannot be."""
     return {"type": "error", "error": problem(error)}
