@@ -53,6 +53,7 @@ Summaries = list[RunSummary]  # inside the class, `list` is the method
 Attempts = list[AttemptRecord]
 Results = list[Result]
 Events = list[Event]
+Ids = list[str]
 
 
 class RunService:
@@ -243,9 +244,17 @@ class RunService:
 
     # -- steered -------------------------------------------------------------------------------
 
-    def cancel(self, identity: Identity, run: str | int, force: bool = False) -> RunRecord:
+    def cancel(
+        self,
+        identity: Identity,
+        run: str | int,
+        force: bool = False,
+        *,
+        unless_begun: bool = False,
+    ) -> RunRecord:
         """Ask for a run to be stopped; see `Steering.cancel`."""
-        return self._now_as(self._steering.cancel(identity, run, force=force))
+        cancel = self._steering.cancel
+        return self._now_as(cancel(identity, run, force=force, unless_begun=unless_begun))
 
     def pause(self, identity: Identity, run: str | int) -> RunRecord:
         """Hold a run that waits, or ask for its program to be stopped for a while."""
@@ -269,6 +278,10 @@ class RunService:
     def delete(self, identity: Identity, run: str | int) -> RunSummary:
         """Delete a run that has ended, with its files; return it as it was."""
         return self._steering.delete(identity, run)
+
+    def delete_many(self, identity: Identity, runs: Sequence[str]) -> Ids:
+        """Delete those of many runs, by their ids, that can go; return the ids of those."""
+        return self._steering.delete_many(identity, runs)
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ is honest; where nobody carries the run out it is done at once. Asking twice is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,18 +48,26 @@ class Steering:
         self._removal = removal
         self._now = now
 
-    def cancel(self, identity: Identity, run: str | int, *, force: bool = False) -> RunSummary:
+    def cancel(
+        self,
+        identity: Identity,
+        run: str | int,
+        *,
+        force: bool = False,
+        unless_begun: bool = False,
+    ) -> RunSummary:
         """
         Ask for a run to be stopped; return it as it is then.
 
         A run that nobody carries out is cancelled at once, one that has ended stays as it is. With
         *force* a run whose agent is unreachable is cancelled at once, too: when the agent comes
-        back it has lost the lease and stops the program.
+        back it has lost the lease and stops the program. With *unless_begun* a run that an agent
+        has been given stays as it is.
         """
         now = self._now()
 
         def decide(present: RunSummary) -> Change | None:
-            if present.status in TERMINAL:
+            if present.status in TERMINAL or (unless_begun and present.attempt):
                 return None
             outcome = {"requested_by": identity.subject}
             if present.status in HELD and not (force and present.unreachable):
@@ -169,6 +177,17 @@ class Steering:
         if not self._removal.remove([present.id], by=identity.actor):
             _check_deletable(self.found(present.id))  # it has changed since
         return present
+
+    def delete_many(self, identity: Identity, runs: Sequence[str]) -> list[str]:
+        """
+        Delete those of *runs* that the caller may delete; return their ids.
+
+        What has not ended, is pinned or is another's stays, without a word.
+        """
+        self._access.require(identity, "runs:delete")
+        present = self._store.summaries(runs).values()
+        own = [run.id for run in present if self._access.may(identity, "runs:delete", run)]
+        return self._removal.remove(own, by=identity.actor) if own else []
 
     def found(self, run: str | int) -> RunSummary:
         """Return the run of that id or number; raise `NotFound`."""
