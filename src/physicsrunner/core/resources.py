@@ -3,14 +3,19 @@ Whether a run fits where it is to run.
 
 Pure. Amounts are cores, GB, pieces; a run needs what its record says, an agent offers what it has
 free. Labels are words such as ``gpu`` or ``site:north``: an agent must have all that a run names.
+Each agent has the label ``agent:NAME`` besides, and nobody else's; a label ``agent:A|agent:B`` is
+one that any of these agents has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from physicsrunner.core.run import RunSummary
+
+BY_NAME: Final = "agent:"
 
 
 @dataclass(frozen=True)
@@ -43,4 +48,24 @@ class Room:
 
 def has_labels(run: RunSummary, labels: Collection[str]) -> bool:
     """Say whether an agent with *labels* has all that *run* asks for."""
-    return set(run.labels) <= set(labels)
+    missing = set(run.labels).difference(labels)
+    return not missing or all(_is_one_of(label, labels) for label in missing)
+
+
+def labels_of(agent: str, labels: Collection[str]) -> tuple[str, ...]:
+    """Return *labels*, which *agent* says it has, and the one that it has by its name."""
+    given = (label for label in labels if not label.startswith(BY_NAME))
+    return (*given, f"{BY_NAME}{agent}")
+
+
+def label_for(agents: Iterable[str]) -> str:
+    """Return the label that confines a run to *agents*."""
+    return "|".join(f"{BY_NAME}{agent}" for agent in agents)
+
+
+def _is_one_of(label: str, labels: Collection[str]) -> bool:
+    """Say whether *label* names several agents, and one of *labels* is one of theirs."""
+    if not label.startswith(BY_NAME):
+        return False
+    between = f"|{label}|"
+    return any(own.startswith(BY_NAME) and f"|{own}|" in between for own in labels)

@@ -324,7 +324,11 @@ class AccessService:
         seen = self.visible(identity, "runs:read")
         if seen is None:
             return wanted
-        return replace(wanted, projects=seen.projects, visible_to=seen.creator or "")
+        projects, own = seen.projects, seen.creator or ""
+        if wanted.projects is not None:  # it has such a bound already: what lies in both
+            projects = [one for one in projects if one in wanted.projects]
+            own = own if own == wanted.visible_to else ""
+        return replace(wanted, projects=projects, visible_to=own)
 
     def holder(self, identity: Identity, run: str, attempt: int, permission: str) -> str:
         """

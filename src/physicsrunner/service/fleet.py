@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from physicsrunner.core import breaker
 from physicsrunner.core.lease import LeaseTerms
+from physicsrunner.core.permissions import Scope
+from physicsrunner.core.resources import label_for
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import HELD
 from physicsrunner.errors import Conflict, NotAllowed, NotFound
@@ -24,6 +26,7 @@ from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.endings import REMOVED as RUN_OF_REMOVED
 from physicsrunner.service.endings import given_up
 from physicsrunner.service.leases import LeaseService
+from physicsrunner.service.names import agent_name
 from physicsrunner.service.presence import ACTIVE, DRAINING, PAUSED, REMOVED, Presence
 from physicsrunner.service.reporting import Start
 from physicsrunner.store.base import AgentRow, Change, Store
@@ -199,20 +202,44 @@ class FleetService:
         self._access.require(identity, "agents:resume")
         return self._activate(identity, name)
 
-    def remove(self, identity: Identity, name: str, *, force: bool = False) -> AgentInfo:
+    def confining(self, identity: Identity, names: Sequence[str]) -> str:
+        """
+        Return the label that confines a run to one of these agents.
+
+        Raises
+        ------
+        NotFound
+            If there is none of that name; who may not see agents is not told.
+        """
+        told = identity.scope("agents:read") is not Scope.NONE
+        for name in names:
+            agent_name(name)
+            if told:
+                self._row(name)
+        return label_for(names)
+
+    def remove(
+        self, identity: Identity, name: str, *, force: bool = False, silent_s: float = 0.0
+    ) -> AgentInfo:
         """
         Forget an agent and take its token back; again is success.
 
         Raises
         ------
         Conflict
-            If it still holds runs; with *force* they are lost: another agent gets those that may
-            be tried again, the others have failed.
+            If it was heard of less than *silent_s* ago, or still holds runs; with *force* they are
+            lost: another agent gets those that may be tried again, the others have failed.
         """
         self._access.require(identity, "agents:remove")
         row = self._store.agent(name)
         if row is None:
             raise NotFound(f"there is no agent {name}")
+        silent = self._now() - row.last_seen
+        if row.state != REMOVED and silent < silent_s:
+            raise Conflict(
+                f"agent {name} was heard of {max(0.0, silent):.0f} s ago, less than "
+                f"{silent_s:.0f} s: stop it first"
+            )
         held = self._store.active_on(name)
         if held and not force:
             raise Conflict(

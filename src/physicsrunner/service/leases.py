@@ -25,7 +25,7 @@ from physicsrunner.core.lease import (
     is_holder,
     is_past_half_life,
 )
-from physicsrunner.core.resources import Room
+from physicsrunner.core.resources import Room, labels_of
 from physicsrunner.core.run import RunRecord, RunSummary
 from physicsrunner.core.state import HELD, TERMINAL
 from physicsrunner.errors import InvalidRequest, LeaseLost, NotAllowed, NotFound, PhysicsRunnerError
@@ -101,7 +101,7 @@ class LeaseService:
             offer = Offer(
                 room,
                 now,
-                tuple(request.labels),
+                labels_of(request.agent, request.labels),
                 request.max - len(taken),
                 caps=self._caps,
                 agent=request.agent,

@@ -44,6 +44,7 @@ class ModelVersion:
 
 
 Versions = list[ModelVersion]  # inside the class, `list` is the method
+Rows = list[ModelRow]
 
 
 class ModelService:
@@ -108,9 +109,13 @@ class ModelService:
 
     def list(self, identity: Identity) -> Versions:
         """Return the newest version of every model that the caller may read, the latest first."""
+        return [_version(row) for row in self.readable(identity)]
+
+    def readable(self, identity: Identity) -> Rows:
+        """Return what the store has of the same."""
         self._access.require(identity, "models:read")
         shown = self._may_read if identity.kind == "user" else self._uses
-        return [_version(row) for row in self._store.models() if shown(identity, row)]
+        return [row for row in self._store.models() if shown(identity, row)]
 
     def usable(self, identity: Identity, model_id: str, version: str | None = None) -> ModelRow:
         """Return what the store has of a version that the caller may read; raise `NotFound`."""

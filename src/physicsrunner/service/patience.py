@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from physicsrunner.core.resources import Room
+from physicsrunner.core.resources import Room, labels_of
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.schedule import overdue, queue_place
 from physicsrunner.store.base import Store
@@ -39,7 +39,8 @@ class Patience:
         if request.resources is None:
             return None
         total = Room(**vars(request.resources))
-        for run in overdue(self._first(now), free, total, request.labels, now):
+        labels = labels_of(request.agent, request.labels)
+        for run in overdue(self._first(now), free, total, labels, now):
             if not self._held_back(run) and self._claim(run.id, request.agent, now):
                 return queue_place(run)
         return None

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from physicsrunner.core.lease import LeaseTerms
 from physicsrunner.core.reasons import Away, Cap, Offered, Situation, duration, reason
-from physicsrunner.core.resources import Room
+from physicsrunner.core.resources import Room, labels_of
 from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import HELD, LEASABLE, RunState
 from physicsrunner.service.presence import ACTIVE
@@ -120,9 +120,9 @@ class Reasons:
         for row in self._store.agents():
             why = self._why_away(row, now)
             if why is None:
-                offered.append(Offered(_room(row), tuple(row.labels)))
+                offered.append(Offered(_room(row), labels_of(row.id, row.labels)))
             else:
-                others.append(Away(row.id, why, _room(row), tuple(row.labels)))
+                others.append(Away(row.id, why, _room(row), labels_of(row.id, row.labels)))
         known = _Agents(now, tuple(offered), tuple(others))
         with self._lock:
             self._agents = known

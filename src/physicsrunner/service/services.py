@@ -26,6 +26,7 @@ from physicsrunner.service.access import ADMIN_FILE, AccessService
 from physicsrunner.service.accounts import AccountService
 from physicsrunner.service.audit import AuditService
 from physicsrunner.service.backup import DATABASE, save_before_upgrade
+from physicsrunner.service.cases import CaseService
 from physicsrunner.service.events import EventService
 from physicsrunner.service.feed import Feed
 from physicsrunner.service.files import FileService
@@ -43,6 +44,7 @@ from physicsrunner.service.retention import Retention
 from physicsrunner.service.runs import RunService
 from physicsrunner.service.secrets import Safe, load_secret, write_private
 from physicsrunner.service.studies import StudyService
+from physicsrunner.service.tickets import TicketService
 from physicsrunner.service.unused import UnusedInputs
 from physicsrunner.store.base import Store
 from physicsrunner.store.blobs import FolderBlobs
@@ -62,6 +64,7 @@ class Services:
     access: AccessService
     models: ModelService
     packaged: PackagedModels  #: models that settings name
+    cases: CaseService  #: what models are run with again and again
     runs: RunService
     leases: LeaseService
     fleet: FleetService
@@ -69,6 +72,7 @@ class Services:
     removal: Removal  #: deletes ended runs with their files
     retention: Retention  #: decides which, where the operator wants that
     files: FileService
+    tickets: TicketService  #: files for those who have no token
     studies: StudyService
     accounts: AccountService
     audit: AuditService
@@ -149,7 +153,8 @@ def _put_together(
 ) -> Services:
     feed = Feed()
     store.listen(feed.publish)
-    access = AccessService(store, load_secret(data), now=now, terms=terms)
+    key = load_secret(data)
+    access = AccessService(store, key, now=now, terms=terms)
     _keep_admin(access, data / ADMIN_FILE)
     # Hashing lets go of the interpreter's lock: a few threads keep all cores busy.
     pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="digest")
@@ -179,6 +184,7 @@ def _put_together(
         access,
         models,
         PackagedModels(store, models, access, scratch),
+        CaseService(models, access, scratch),
         queue.runs,
         queue.leases,
         queue.fleet,
@@ -186,6 +192,7 @@ def _put_together(
         queue.removal,
         Retention(store, queue.removal, unused, options),
         files,
+        TicketService(access, files, queue.runs, models, key, now=now, scratch=scratch),
         studies,
         AccountService(access, now=now),
         AuditService(store, access),

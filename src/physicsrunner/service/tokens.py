@@ -115,11 +115,12 @@ class TokenBook:
         _keep(book, row)
         return Issued(row.id, row.name, self._text(row, book), row.expires_at)
 
-    def refresh(self, identity: Identity) -> Issued:
+    def refresh(self, identity: Identity, lifetime_s: float | None = None) -> Issued:
         """
         Return a fresh token in place of the caller's, with the same limits and the same lifetime.
 
-        The old one stays good until it expires: the answer may be lost.
+        *lifetime_s* makes it a shorter one. The old one stays good until it expires: the answer
+        may be lost.
         """
         if identity.scope("self:refresh") is Scope.NONE or identity.token is None:
             raise NotAllowed(f"{identity} has nothing to refresh")
@@ -130,6 +131,8 @@ class TokenBook:
             if old is None or old.revoked_at is not None:
                 raise NotAuthenticated("the token was revoked")
             lifetime = None if old.expires_at is None else old.expires_at - old.created_at
+            if lifetime_s is not None:
+                lifetime = lifetime_s if lifetime is None else min(lifetime, lifetime_s)
             row = replace(
                 old,
                 id=uuid.uuid4().hex,
