@@ -50,11 +50,12 @@ def test_a_word_leads_back_to_its_states(door: str) -> None:
 
 
 def test_a_stop_reads_as_cancelled_at_once_at_the_door_that_promises_it() -> None:
-    """Before the program has ended; not for a run that ended otherwise meanwhile."""
+    """Before the program has ended, and for good: a job that is cancelled becomes nothing else."""
     asked = replace(RUN, status=RunState.RUNNING, cancel_requested=True)
     assert word("ath", asked) == "cancelled"
     assert word("shakescenario", asked) == "running"
-    assert word("ath", replace(asked, status=RunState.COMPLETED)) == "complete"
+    assert word("ath", replace(asked, status=RunState.COMPLETED)) == "cancelled"
+    assert word("shakescenario", replace(asked, status=RunState.COMPLETED)) == "completed"
 
 
 def test_a_foreign_word_is_refused_with_those_that_there_are() -> None:

@@ -199,6 +199,8 @@ class RunFilter:
     """Which runs a list shows, and in which order."""
 
     status: list[RunState] = field(default_factory=list)  #: empty: all
+    #: A run that was asked to stop counts as cancelled, however it stands and will end.
+    asked_is_cancelled: bool = False
     project_id: str | None = None
     model_id: str | None = None
     created_by: str | None = None

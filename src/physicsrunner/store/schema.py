@@ -126,6 +126,11 @@ _index("private", "created_by", "created_at", "number", where="project_id IS NUL
 _index("study", "study_id", "created_at", "number", where="study_id IS NOT NULL")
 _index("agent", "agent", "created_at", "number", where="agent IS NOT NULL")
 _index("door_created", "door", "created_at", "number", where="door IS NOT NULL")
+_index(
+    "door_status",
+    *("door", "cancel_requested", "status", "created_at", "number"),
+    where="door IS NOT NULL",
+)
 # The lists, in another order.
 _index("updated", "updated_at", "number")
 _index("name", "name", "number")

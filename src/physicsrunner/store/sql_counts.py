@@ -25,7 +25,17 @@ Moves = Counter[tuple[str, str, str]]
 _COUNTS: Final = schema.run_counts
 #: The fields that say what a run is counted under.
 COUNTED: Final = frozenset(
-    {"status", "project_id", "created_by", "model_id", "study_id", "agent", "door", "pinned"}
+    {
+        "status",
+        "project_id",
+        "created_by",
+        "model_id",
+        "study_id",
+        "agent",
+        "door",
+        "pinned",
+        "cancel_requested",
+    }
 )
 
 _counted_by: Final = attrgetter(*sorted(COUNTED))
@@ -63,6 +73,8 @@ def kinds(run: RunSummary) -> Iterator[tuple[str, str]]:
         yield "agent", run.agent
     if run.door is not None:
         yield "door", run.door
+        if run.cancel_requested:
+            yield "asked", run.door
     if run.pinned:
         yield "pinned", ""
         if run.door is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import ColumnElement, and_, false, or_, true
 
 from physicsrunner.core.run import RunFilter
 from physicsrunner.core.state import RunState
@@ -31,6 +31,8 @@ _OWNERS: Final = {
     "door": "door",
 }
 
+#: The kind under which the runs of a door are counted that were asked to stop.
+ASKED_TO_STOP: Final = "asked"
 #: Returns how many runs there are under a kind and a key, of some states or of all.
 Counts = Callable[[str, str, Sequence[RunState]], int]
 Condition = ColumnElement[bool]
@@ -54,7 +56,12 @@ def parts(wanted: RunFilter) -> set[str]:
 def condition(part: str, wanted: RunFilter, columns: Any) -> Condition:
     """Return what a part of *wanted* means for a table with these columns of runs."""
     if part == "status":
-        return cast(Condition, columns.status.in_([state.value for state in wanted.status]))
+        of_them = columns.status.in_([state.value for state in wanted.status])
+        if not wanted.asked_is_cancelled:
+            return cast(Condition, of_them)
+        others = and_(columns.cancel_requested == false(), of_them)
+        asked = columns.cancel_requested == true()
+        return or_(others, asked) if RunState.CANCELLED in wanted.status else others
     if part == "name":
         return cast(Condition, columns.name.icontains(wanted.name, autoescape=True))
     if part == "projects":
@@ -64,7 +71,10 @@ def condition(part: str, wanted: RunFilter, columns: Any) -> Condition:
 
 
 #: The columns that a part of a filter looks at.
-LOOKED_AT: Final = {"projects": ("project_id", "created_by")}
+LOOKED_AT: Final = {
+    "projects": ("project_id", "created_by"),
+    "status": ("status", "cancel_requested"),
+}
 
 
 def simplified(wanted: RunFilter) -> RunFilter | None:
@@ -94,18 +104,50 @@ def best_way(wanted: RunFilter, counts: Counts) -> Way:
 
 def _ways(wanted: RunFilter, counts: Counts) -> list[Way]:
     ways = [Way(counts("all", "", ()), [None], frozenset())]
-    if wanted.status:
+    if wanted.status and not wanted.asked_is_cancelled:
         each = [_RUNS.status == state.value for state in wanted.status]
         ways.append(Way(counts("all", "", wanted.status), each, frozenset({"status"})))
     for name, kind in _OWNERS.items():
         value = getattr(wanted, name)
-        if value is not None and name != "project_id":
+        if name == "door" and value is not None and wanted.status:
+            ways.append(_of_door(wanted, counts))
+        elif value is not None and name != "project_id":
             ways.append(Way(counts(kind, value, ()), [_RUNS[name] == value], frozenset({name})))
     if wanted.project_id is not None:
         ways.append(_of_projects(wanted, [wanted.project_id], {"project_id"}, counts))
     if wanted.projects is not None and len(wanted.projects) < MOST_BRANCHES:
         ways.append(_of_projects(wanted, wanted.projects, {"projects"}, counts))
     return ways
+
+
+def _of_door(wanted: RunFilter, counts: Counts) -> Way:
+    asked, others = true(), false()
+    wants = [(others, state) for state in wanted.status]
+    if not wanted.asked_is_cancelled:
+        wants += [(asked, state) for state in wanted.status]
+    elif RunState.CANCELLED in wanted.status:
+        wants += [(asked, state) for state in RunState]
+    branches = [
+        and_(
+            _RUNS.door == wanted.door,
+            _RUNS.cancel_requested == is_asked,
+            _RUNS.status == state.value,
+        )
+        for is_asked, state in wants
+    ]
+    return Way(_number_of_door(wanted, counts), branches, frozenset({"door", "status"}))
+
+
+def _number_of_door(wanted: RunFilter, counts: Counts) -> int:
+    """Return how many runs of a door there are in the states that are asked for, or in all."""
+    door = wanted.door or ""
+    found = counts("door", door, wanted.status)
+    if not wanted.status or not wanted.asked_is_cancelled:
+        return found
+    found -= counts(ASKED_TO_STOP, door, wanted.status)
+    if RunState.CANCELLED in wanted.status:
+        found += counts(ASKED_TO_STOP, door, ())
+    return found
 
 
 def _of_projects(
@@ -115,6 +157,7 @@ def _of_projects(
     states = wanted.status
     # The index of private runs knows no state.
     with_states = bool(states) and not own and len(states) * len(projects) <= MOST_BRANCHES
+    with_states = with_states and not wanted.asked_is_cancelled
     asked = states if with_states else ()
     branches: list[Condition | None] = []
     for project in projects:
@@ -134,6 +177,10 @@ def _private(wanted: RunFilter) -> Condition:
 def known_total(wanted: RunFilter, counts: Counts) -> int | None:
     """Return how many runs *wanted* describes if counts alone can say so."""
     asked = parts(wanted) - {"status"}
+    if asked == {"door"}:
+        return _number_of_door(wanted, counts)
+    if wanted.status and wanted.asked_is_cancelled:
+        return None
     if not asked:
         return counts("all", "", wanted.status)
     if len(asked) > 1 or asked & {"name", "tag"}:
@@ -148,11 +195,16 @@ def known_total(wanted: RunFilter, counts: Counts) -> int | None:
 def matches(run: Any, wanted: RunFilter) -> bool:
     """Say whether a run, or a row of it, is one of those that *wanted* describes, but for tags."""
     return (
-        (not wanted.status or run.status in wanted.status)
+        (not wanted.status or _status(run, wanted) in wanted.status)
         and all(getattr(wanted, name) in (None, getattr(run, name)) for name in _OWNERS)
         and (not wanted.name or wanted.name.lower() in run.name.lower())
         and _is_visible(run, wanted)
     )
+
+
+def _status(run: Any, wanted: RunFilter) -> RunState:
+    asked = wanted.asked_is_cancelled and run.cancel_requested
+    return RunState.CANCELLED if asked else RunState(run.status)
 
 
 def _is_visible(run: Any, wanted: RunFilter) -> bool:

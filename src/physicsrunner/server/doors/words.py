@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from physicsrunner.core.run import RunSummary
-from physicsrunner.core.state import TERMINAL, RunState
+from physicsrunner.core.state import RunState
 from physicsrunner.errors import InvalidRequest
 from physicsrunner.wire.physicsworks import STATUS_OF
 
@@ -42,13 +42,15 @@ def _columns(text: str) -> dict[str, Mapping[RunState, str]]:
 WORDS: Final[Mapping[str, Mapping[RunState, str]]] = MappingProxyType(
     {"physicsworks": STATUS_OF, **_columns(_TABLE)}
 )
-#: At these doors a run reads as cancelled from the moment that somebody asked for it.
-_AT_ONCE: Final = frozenset({"ath"})
+#: At these doors a run is cancelled from the moment that somebody asked for it, and stays so,
+#: however it ends: what it brings then is not shown. Their lists count it so, too
+#: (`RunFilter.asked_is_cancelled`).
+AT_ONCE: Final = frozenset({"ath"})
 
 
 def word(door: str, run: RunSummary) -> str:
     """Return what *door* calls the state that *run* is in."""
-    if door in _AT_ONCE and run.cancel_requested and run.status not in TERMINAL:
+    if door in AT_ONCE and run.cancel_requested:
         return WORDS[door][RunState.CANCELLED]
     return WORDS[door][run.status]
 
