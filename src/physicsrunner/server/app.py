@@ -13,8 +13,9 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import socketio
@@ -101,11 +102,18 @@ _DOORS: Final = "physicsrunner.server.doors"
 class Application:
     """The ASGI application of one server, and how to ask it to end."""
 
-    def __init__(self, services: Services, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        limits: Limits | None = None,
+        sockets: Mapping[str, socket.socket] | None = None,
+    ) -> None:
         if services.options.nats:
             needs_nats("the setting nats")  # now, and not when the first event is to be told
         self._services = services
         self._limits = limits or Limits()
+        self._bound = sockets or {}
         self._hub: Hub | None = None
         self._parts: Parts | None = None  # made when it starts
         self._doors = {
@@ -165,7 +173,9 @@ class Application:
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
         hub = Hub(asyncio.get_running_loop())
         logins = RateLimit(time.monotonic)
-        parts = Parts(self._services, hub, self._rooms, self._limits, self.metrics, logins)
+        parts = Parts(
+            self._services, hub, self._rooms, self._limits, self.metrics, logins, self._bound
+        )
         api.state.parts = self._parts = parts
         self._hub = hub
         self._rooms.attach(hub)
@@ -229,6 +239,15 @@ class Application:
                 _LOG.exception("looking for overdue leases failed; it is tried again")
 
 
-def create_app(services: Services, *, limits: Limits | None = None) -> Application:
-    """Put the server together around *services*."""
-    return Application(services, limits=limits)
+def create_app(
+    services: Services,
+    *,
+    limits: Limits | None = None,
+    sockets: Mapping[str, socket.socket] | None = None,
+) -> Application:
+    """
+    Put the server together around *services*.
+
+    *sockets* are those of doors that speak TCP, bound, by the door's name.
+    """
+    return Application(services, limits=limits, sockets=sockets)

@@ -8,8 +8,9 @@ and for the caller by `auth.Caller`.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -59,6 +60,7 @@ class Parts:
     limits: Limits
     metrics: Metrics
     logins: RateLimit  #: tries by address
+    sockets: Mapping[str, socket.socket] = field(default_factory=dict)  #: of doors, bound
     bodies: OpenBodies = field(default_factory=OpenBodies)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,8 @@ from physicsrunner.service.services import Services, build
 GRACE_S: Final = 3  #: for requests in hand when the server is asked to end
 KEEP_ALIVE_S: Final = 120  #: longer than a runner is silent, so that its connection is there
 BACKLOG: Final = 2048
+SHAKESCENARIO: Final = "shakescenario"
+SHAKESCENARIO_PORT: Final = 6000  #: where nobody chose one
 WS_MESSAGE: Final = 128 * 1024  #: bytes of one message of a viewer, before any door looks at it
 WS_PING_S: Final = 20.0
 
@@ -51,7 +53,7 @@ class Place:
 
     data: Path
     host: str = "127.0.0.1"
-    port: int = 3011  #: 0: any free one
+    port: int = 3011  #: 0: any free one, as those of doors that speak TCP then are by default
     options: ServerOptions = field(default_factory=ServerOptions)
 
 
@@ -96,9 +98,12 @@ class ReadyServer:
         sock: socket.socket,
         url: str,
         certificate: tls.Certificate | None,
+        doors: Mapping[str, socket.socket],
     ) -> None:
         self.services = services
         self.url = url
+        #: Where the doors are that speak TCP.
+        self.doors = {name: address_of(sock) for name, sock in doors.items()}
         #: What a client has to trust beside the machine's authorities: a self-signed certificate.
         self.ca = certificate.cert if certificate and certificate.self_signed else None
         self.stop = server.stop
@@ -158,12 +163,15 @@ def ready(
         stack.enter_context(_locked(place.data))
         sock = stack.enter_context(contextlib.closing(_bound(place.host, place.port)))
         url = url_of(sock, certificate)
+        doors = _bound_doors(place)
+        for door in doors.values():
+            stack.enter_context(contextlib.closing(door))
         services = build(place.data, now=now, options=place.options)
         stack.callback(services.close)
-        application = create_app(services, limits=limits)
+        application = create_app(services, limits=limits, sockets=doors)
         config = _config(application, place.options, certificate)
         server = RunningServer(config, application, lambda: on_listening(url))
-        yield ReadyServer(services, server, sock, url, certificate)
+        yield ReadyServer(services, server, sock, url, certificate, doors)
 
 
 def _config(
@@ -236,6 +244,37 @@ def _bound(host: str, port: int) -> socket.socket:
             raise PortTaken(f"{host}:{port} is taken") from None
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     return sock
+
+
+def _bound_doors(place: Place) -> dict[str, socket.socket]:
+    """
+    Return the sockets of the doors that speak TCP, by the door's name.
+
+    A port that nobody chose and that is taken is done without: who starts a server twice on one
+    machine need not know of this door.
+    """
+    options = place.options
+    if SHAKESCENARIO not in options.doors:
+        return {}
+    host, port = options.shakescenario_host or place.host, options.shakescenario_port
+    if port is None:
+        port = SHAKESCENARIO_PORT if place.port else 0
+    try:
+        return {SHAKESCENARIO: _bound(host, port)}
+    except UsageError as error:
+        why = f"the shakescenario door: {error}"
+        if options.shakescenario_port is not None:
+            raise type(error)(f"{why} (setting shakescenario_port)") from None
+        _LOG.warning("%s; it stays closed (another port: setting shakescenario_port)", why)
+        return {}
+
+
+def address_of(sock: socket.socket) -> str:
+    """Return the address, HOST:PORT, under which a bound socket is reached from this machine."""
+    host, port = sock.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - read, not bound
+        host = "127.0.0.1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def url_of(sock: socket.socket, certificate: tls.Certificate | None = None) -> str:

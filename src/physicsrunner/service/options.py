@@ -61,6 +61,8 @@ class ServerOptions:
     doors: tuple[str, ...] = DEFAULT_DOORS  #: foreign wires that are open
     door_user: str | None = None  #: as whom doors act on this machine without a token; None: nobody
     shakescenario_port: int | None = None  #: 0: any free one; None: 6000 if it is free
+    shakescenario_host: str | None = None  #: to listen on; None: as for HTTP
+    shakescenario_folder: Path | None = None  #: where each job has a folder; None: nowhere
     shakescenario_model: str = "shake-scenario"  #: name or id of a model
     ath_model: str = "horn-acoustics"
     ath_max_concurrent_runs: int = 1

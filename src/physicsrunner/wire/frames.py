@@ -110,9 +110,9 @@ class FrameStream:
         self._need = LENGTH.size  # bytes without which there is nothing to see
 
     @property
-    def begun(self) -> bool:
-        """Whether there are bytes of a frame that is not whole yet."""
-        return self._have > 0
+    def waiting(self) -> int:
+        """How many bytes there are of a frame that is not whole yet."""
+        return self._have
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """
@@ -180,7 +180,7 @@ def request_of(value: Any) -> Request:
     """
     Return the request that a frame's value is.
 
-    ``req_id`` may be missing or null, and ``payload`` too: then it is empty. Further keys are passed over.
+    ``req_id`` and ``payload`` may be missing or null. Further keys are passed over.
 
     Raises
     ------

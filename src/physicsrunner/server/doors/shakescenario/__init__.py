@@ -1,0 +1,28 @@
+"""
+The ShakeScenario door: jobs over TCP, in length-prefixed JSON.
+
+docs/shakescenario.md says which operations there are and how they are answered. It listens on a
+socket that `serve` has bound, beside the one of HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from physicsrunner.server.doors.shakescenario.door import Door, served
+from physicsrunner.server.doors.shakescenario.jobs import DOOR
+from physicsrunner.server.parts import Parts
+
+__all__ = ["lifespan"]
+
+
+@contextlib.asynccontextmanager
+async def lifespan(parts: Parts) -> AsyncIterator[None]:
+    """Serve the door's connections while the block lasts."""
+    listener = parts.sockets.get(DOOR)
+    if listener is None:  # its port was taken
+        yield
+        return
+    async with served(Door(parts), listener):
+        yield
