@@ -28,6 +28,7 @@ The tree::
       NotAllowed              the token does not give this right
       TooManyTries            asked too often, or locked out for a while
       NotFound
+        NoSuchDesign          the design service does not know it
       Conflict
         IllegalTransition     the state table has no such entry
         LeaseLost             the caller's lease is not the current one
@@ -188,6 +189,13 @@ class NotFound(PhysicsRunnerError):
     status_hint = 404
     exit_code = 6
     what_to_do = "Check the id; `physicsrunner list` shows the runs."
+
+
+class NoSuchDesign(NotFound):
+    """The design service has no design of that id."""
+
+    code = "no_such_design"
+    what_to_do = "Check design_id: the design service answered that it has no such design."
 
 
 class Conflict(PhysicsRunnerError):

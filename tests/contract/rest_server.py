@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -113,11 +114,12 @@ def rest_server(
     limits: Limits | None = None,
     options: ServerOptions | None = None,
     port: int = 0,
+    now: Callable[[], float] = time.time,
 ) -> Iterator[RestServer]:
-    """Serve *data* while the block lasts."""
+    """Serve *data* while the block lasts; *now* is its clock."""
     listening = threading.Event()
     place = Place(data, port=port, options=options or ServerOptions())
-    with ready(place, on_listening=lambda _url: listening.set(), limits=limits) as running:
+    with ready(place, on_listening=lambda _url: listening.set(), limits=limits, now=now) as running:
         thread = threading.Thread(target=running.run, name="server")
         thread.start()
         try:

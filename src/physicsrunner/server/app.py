@@ -28,6 +28,7 @@ from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.events.base import needs_nats
 from physicsrunner.server import openapi, problems
 from physicsrunner.server.auth import open_route
+from physicsrunner.server.doors.cors import DoorCors
 from physicsrunner.server.hub import Hub
 from physicsrunner.server.jetstream import Jetstream
 from physicsrunner.server.limits import BodyLimits, Limits
@@ -166,6 +167,9 @@ class Application:
         problems.install(api)
         openapi.install(api)
         api.add_middleware(BodyLimits, limits=self._limits)
+        pages = self._services.options.cors_origins
+        if pages:
+            api.add_middleware(DoorCors, origins=pages, doors=tuple(self._doors))
         api.add_middleware(Measured, metrics=self.metrics)
         return api
 

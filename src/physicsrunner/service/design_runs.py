@@ -80,7 +80,7 @@ class DesignRuns:
 
         Raises
         ------
-        NotFound
+        NoSuchDesign, NotFound
             If there is no such design, or no such model.
         DesignServiceAway, BadDesign
             If the design service does not answer, or not with a design.

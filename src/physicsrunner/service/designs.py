@@ -32,7 +32,7 @@ from physicsrunner.errors import (
     ConfigError,
     DesignServiceAway,
     InvalidRequest,
-    NotFound,
+    NoSuchDesign,
     ServerUnavailable,
 )
 from physicsrunner.service.circuit import Circuit
@@ -98,7 +98,7 @@ class DesignService:
 
         Raises
         ------
-        NotFound
+        NoSuchDesign
             If the service has none.
         DesignServiceAway
             If it does not answer, or said that it cannot now; ``retry_after`` says when to ask.
@@ -156,7 +156,7 @@ class DesignService:
         if status == 200:
             return
         if status in _ABSENT:
-            raise NotFound(f"the design service has no design {design_id!r}")
+            raise NoSuchDesign(f"the design service has no design {design_id!r}")
         if status == _BUSY or status >= 500:
             raise self._away(f"answered {status}", _seconds(answer.headers.get("Retry-After")))
         said = "with a redirection, which is not followed" if 300 <= status < 400 else ""
