@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,13 +59,12 @@ def options(tmp_path: Path, url: str | None, **more: Any) -> ServerOptions:
 
 @contextmanager
 def house(
-    tmp_path: Path, *, now: Callable[[], float] | None = None, **more: Any
+    tmp_path: Path, *, now: Callable[[], float] = time.time, **more: Any
 ) -> Iterator[RestServer]:
     """Serve the door, a design service and a model ``demo``."""
-    clock = {} if now is None else {"now": now}
     with (
         designs(tmp_path / "designs") as url,
-        rest_server(tmp_path / "data", options=options(tmp_path, url, **more), **clock) as server,
+        rest_server(tmp_path / "data", options=options(tmp_path, url, **more), now=now) as server,
     ):
         server.model()
         yield server

@@ -9,6 +9,7 @@ Retry-After), ``first N STATUS`` (the first N requests only), ``hang``, ``drip``
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import sys
@@ -51,15 +52,17 @@ def _words(folder: Path) -> list[str]:
 def _answer(handler: http.server.BaseHTTPRequestHandler, words: list[str], folder: Path) -> None:
     kind, rest = words[0], words[1:]
     if kind == "hang":
-        threading.Event().wait(HANG_S)
+        handler.connection.settimeout(HANG_S)
+        with contextlib.suppress(OSError):
+            handler.rfile.read(1)  # until the other side hangs up
     elif kind in ("drip", "cut"):
         handler.send_response(200)
         handler.send_header("Content-Length", "1000")
         handler.end_headers()
-        for _ in range(1 if kind == "cut" else 1000):
-            handler.wfile.write(b"{")
-            handler.wfile.flush()
-            threading.Event().wait(0.02)
+        with contextlib.suppress(OSError):
+            for _ in range(1 if kind == "cut" else 1000):
+                handler.wfile.write(b"{")
+                threading.Event().wait(0.02)
     elif kind == "redirect":
         _send(handler, 302, b"", Location=rest[0])
     elif kind == "text":

@@ -178,7 +178,7 @@ class DesignService:
 
     def _design(self, body: bytes, design_id: str) -> dict[str, Any]:
         try:
-            design = json.loads(body, parse_constant=_no_number)
+            design = json.loads(body, parse_constant=_number, parse_float=_number)
             check_depth(design, "the design")
         except (ValueError, RecursionError, InvalidRequest) as error:
             raise BadDesign(f"design {design_id!r} is no JSON: {str(error)[:200]}") from None
@@ -230,5 +230,9 @@ def _seconds(text: str | None) -> float | None:
     return float(text) if text is not None and text.isdecimal() and len(text) < 6 else None
 
 
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is not a number")
+def _number(text: str) -> float:
+    """Return a number of a design: NaN and what is too large for one would run unnoticed."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is not a number")
+    return value

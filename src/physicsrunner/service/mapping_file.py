@@ -51,16 +51,16 @@ def read_mapping(path: Path) -> DesignMapping:
 
 def parse_mapping(text: str, where: str = "the mapping") -> DesignMapping:
     """Return the mapping that *text* is; raise `ConfigError` naming key and line."""
+    lines: dict[Steps, int] = {}
     try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(tree))
+        lines.update(_lines(yaml.compose(text, Loader=yaml.SafeLoader)))
         value = yaml.safe_load(text)
         return _mapping({} if value is None else value)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
+        at = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "it is no YAML"
-        raise ConfigError(f"{where}{line}: {problem}") from None
+        raise ConfigError(f"{where}{at}: {problem}") from None
     except RecursionError:
         raise ConfigError(f"{where} is nested too deep") from None
     except _Wrong as wrong:
