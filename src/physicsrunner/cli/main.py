@@ -138,15 +138,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def carry_out(arguments: Sequence[str]) -> int:
     """Carry out the command line *arguments* and return the exit code."""
-    given = _with_command(arguments)
+    return carry_out_as(cli, "physicsrunner", _with_command(arguments))
+
+
+def carry_out_as(command: click.Command, name: str, given: Sequence[str]) -> int:
+    """Carry out *command*, called as the program *name*, and return the exit code."""
     as_json, debug = "--json" in given, "--debug" in given
-    return behind_door(lambda: _click(given, as_json, debug), as_json=as_json, debug=debug)
+    return behind_door(
+        lambda: _click(command, name, given, as_json, debug), as_json=as_json, debug=debug
+    )
 
 
-def _click(given: Sequence[str], as_json: bool, debug: bool) -> int:
+def _click(
+    command: click.Command, name: str, given: Sequence[str], as_json: bool, debug: bool
+) -> int:
     """Let click carry it out; its own errors become ours."""
     try:
-        code = cli.main(args=given, prog_name="physicsrunner", standalone_mode=False)
+        code = command.main(args=list(given), prog_name=name, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:
         return ended.exit_code

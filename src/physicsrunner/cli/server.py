@@ -19,7 +19,7 @@ from physicsrunner.errors import MissingExtra
 
 if TYPE_CHECKING:
     from physicsrunner.config import Settings
-    from physicsrunner.server.serve import Place
+    from physicsrunner.server.serve import Place, ReadyServer
     from physicsrunner.service.options import ServerOptions
 
 #: Options of every command that starts a server.
@@ -72,8 +72,12 @@ def command(
         _print_unit(place)
         return
     log_to_stderr(debug=call.debug)
+
+    def listening(_url: str) -> None:
+        greet(call, server, place)
+
     with (
-        serve.ready(place, on_listening=lambda url: greet(call, url, place)) as server,
+        serve.ready(place, on_listening=listening) as server,
         stopped_by_signals(server.stop),
     ):
         serve.settle()
@@ -157,13 +161,14 @@ def options_of(
     )
 
 
-def greet(call: Invocation, url: str, place: Place) -> None:
+def greet(call: Invocation, server: ReadyServer, place: Place) -> None:
     """Say where the server is and how to log in. The first line is what programs wait for."""
-    screen = call.screen
+    screen, url = call.screen, server.url
     secret, token = place.data / "secret.key", place.data / "admin.token"
     if screen.as_json:
         known = {"listening": url, "data": place.data, "secret": secret, "admin_token": token}
-        screen.line({**known, "database": database_of(place)})
+        tcp = {f"{name}_address": address for name, address in server.doors.items()}
+        screen.line({**known, "database": database_of(place), **tcp})
         return
     screen.text(f"listening on {url}")
     screen.text(f"  data         {place.data}")
@@ -172,6 +177,8 @@ def greet(call: Invocation, url: str, place: Place) -> None:
     screen.text(f"  admin token  {token} (mode 0600)")
     screen.text(f"  log in       physicsrunner login {url} --token-file {token}")
     screen.text(f"  description  {url}/docs")
+    for name, address in server.doors.items():
+        screen.text(f"  {name}  {address} (TCP)")
 
 
 def database_of(place: Place) -> str:

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,7 +39,7 @@ from physicsrunner.config import remember
 from physicsrunner.errors import AgentRefused, PhysicsRunnerError
 
 if TYPE_CHECKING:
-    from physicsrunner.server.serve import Place
+    from physicsrunner.server.serve import Place, ReadyServer
 
 _ADMIN = "admin"  # the person whose token the server makes at its first start
 _POLL_S = 2.0  # the server is next door
@@ -90,17 +91,41 @@ def command(
         "cache": str(call.settings.cache),
         "poll_s": _POLL_S,
     }
+
+    def listening(server: ReadyServer) -> None:
+        if not no_login:
+            remember(server.url, _admin(place.data))
+        greet(call, server, place)
+
+    both(serve, place, settings, listening)
+    call.screen.note("server and agent have ended")
+
+
+def both(
+    serve: ModuleType,
+    place: Place,
+    settings: dict[str, Any],
+    listening: Callable[[ReadyServer], None],
+) -> None:
+    """
+    Serve at *place*, with an agent beside it, until a signal ends both.
+
+    Parameters
+    ----------
+    settings
+        Of the agent, but for the server.
+    listening
+        Called when the server takes requests.
+    """
     begin = threading.Event()
 
-    def listening(url: str) -> None:
+    def announced(url: str) -> None:
         settings.update(server=url)
-        if not no_login:
-            remember(url, _admin(place.data))
-        greet(call, url, place)
+        listening(server)
         begin.set()
 
     with (
-        serve.ready(place, on_listening=listening) as server,
+        serve.ready(place, on_listening=announced) as server,
         _agent(settings, place.data, begin),
         stopped_by_signals(server.stop),
     ):
@@ -108,7 +133,6 @@ def command(
             add(server.ca, place.data / "trusted.pem")
         serve.settle()
         server.run()
-    call.screen.note("server and agent have ended")
 
 
 def _with_doors(call: Invocation, place: Place) -> Place:

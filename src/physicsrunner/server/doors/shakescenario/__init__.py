@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from physicsrunner.server.doors.shakescenario.door import Door, served
+from physicsrunner.server.doors.shakescenario.folders import Folders, kept
 from physicsrunner.server.doors.shakescenario.jobs import DOOR
 from physicsrunner.server.parts import Parts
 
@@ -20,9 +21,10 @@ __all__ = ["lifespan"]
 @contextlib.asynccontextmanager
 async def lifespan(parts: Parts) -> AsyncIterator[None]:
     """Serve the door's connections while the block lasts."""
-    listener = parts.sockets.get(DOOR)
-    if listener is None:  # its port was taken
-        yield
-        return
-    async with served(Door(parts), listener):
+    listener, root = parts.sockets.get(DOOR), parts.services.options.shakescenario_folder
+    async with contextlib.AsyncExitStack() as stack:
+        if root is not None:
+            await stack.enter_async_context(kept(Folders(parts.services, root), parts.hub))
+        if listener is not None:  # else its port was taken
+            await stack.enter_async_context(served(Door(parts), listener))
         yield

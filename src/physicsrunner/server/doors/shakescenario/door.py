@@ -13,7 +13,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, cast
 
 from anyio import CapacityLimiter, to_thread
 
@@ -142,8 +142,8 @@ class Door:
 class _TooMany(asyncio.Protocol):
     """A connection more than there may be: it is told so."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - the server is one of TCP
+    def connection_made(self, base: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.Transport", base)  # uvloop's is none by name
         why = f"the server has {MAX_LINES} connections and takes no more: try again later"
         transport.write(frames.encode_frame(frames.refusal(None, "TOO_MANY_CONNECTIONS", why)))
         transport.close()

@@ -21,7 +21,7 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from anyio import to_thread
 
@@ -105,10 +105,9 @@ class Line(asyncio.Protocol):
 
     # -- what asyncio calls ----------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, base: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - the server is one of TCP
-        self._transport = transport
+        self._transport = transport = cast("asyncio.Transport", base)  # uvloop's is none by name
         transport.set_write_buffer_limits(high=_UNSENT)
         self.peer, self.local = (
             str((transport.get_extra_info(name) or ("",))[0])[:64]

@@ -1,0 +1,218 @@
+"""
+A folder for each job: ``job_000001/`` with meta.json, result_manifest.json and what the job left.
+
+Promises: ``meta.json`` is there from the moment the job is; when it says that the job has ended,
+``result_manifest.json`` and the artifacts are there. The artifacts are the server's own files under
+a second name (hard links), or copies where the folder is on another file system. What a crash kept
+from being written is written at the next start, and the folder of a job that was deleted goes. A
+folder that another server made is moved aside, never written to. Documents are whole or not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from anyio import to_thread
+
+from physicsrunner.core.run import MAX_LIMIT, RunFilter
+from physicsrunner.core.state import TERMINAL
+from physicsrunner.errors import NotFound, PhysicsRunnerError
+from physicsrunner.server.bodies import dumps
+from physicsrunner.server.doors.shakescenario import jobs
+from physicsrunner.server.doors.words import word
+from physicsrunner.server.hub import Hub
+from physicsrunner.service.access import Identity
+from physicsrunner.service.services import Services
+from physicsrunner.wire import live
+from physicsrunner.wire.live import Event
+
+_OURS: Final = Identity("user", jobs.DOOR, "admin")  # the server itself, which only reads
+_SILENT: Final = frozenset({live.PINNED, live.UNPINNED, live.SILENT, live.RESULTS})
+
+_LOG = logging.getLogger(__name__)
+
+
+class Folders:
+    """The folders of all jobs below *root*. One thread at a time calls it."""
+
+    def __init__(self, services: Services, root: Path) -> None:
+        self._runs = services.runs
+        self._files = services.files
+        self._root = root
+        self._numbers: dict[str, int] = {}  #: run -> job, of all folders here
+
+    def begin(self) -> None:
+        """Bring all folders to what the server knows: some may have been missed by a crash."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        stale = self._written()
+        offset = 0
+        while True:
+            wanted = RunFilter(door=jobs.DOOR, limit=MAX_LIMIT, offset=offset, sort="number")
+            page = self._runs.list(_OURS, wanted).runs
+            for run in page:
+                known = stale.pop(run.id, None) == word(jobs.DOOR, run)
+                if not known or run.status not in TERMINAL:
+                    self.refresh(run.id)
+            if len(page) < MAX_LIMIT:
+                break
+            offset += len(page)
+        for run_id in stale:
+            told = self._runs.events(_OURS, run_id)
+            if any(event.type == live.DELETED for event in told):  # else it is another server's
+                self._remove(run_id)
+
+    def refresh(self, run_id: str) -> None:
+        """Write the folder of one run as it is now, or remove it with its run."""
+        try:
+            run = self._runs.get(_OURS, run_id)
+        except NotFound:
+            self._remove(run_id)
+            return
+        if run.door != jobs.DOOR:
+            return
+        folder = self._folder(run.number, run.id)
+        self._numbers[run.id] = run.number
+        if run.status not in TERMINAL:
+            job = jobs.whole(run, ())
+        else:
+            files = self._files.list(_OURS, run.id)
+            job = jobs.whole(run, files)
+            for file in files:
+                _link(self._files.path(_OURS, run.id, file.path), folder / file.path)
+            _write(folder / jobs.MANIFEST, jobs.manifest(job))
+        _write(folder / jobs.META, jobs.meta(job, run.id))
+
+    def _written(self) -> dict[str, str]:
+        """Return the status that each folder's meta.json says, by the run."""
+        found = {}
+        for path in sorted(self._root.glob(f"job_*/{jobs.META}")):
+            said = _read(path)
+            if path.parent.name == jobs.folder_of(said["id"]):
+                found[said["run"]] = said["status"]
+                self._numbers[said["run"]] = said["id"]
+        return found
+
+    def _folder(self, number: int, run_id: str) -> Path:
+        """Return the folder of a job, made; move aside what is there of somebody else."""
+        folder = self._root / jobs.folder_of(number)
+        if folder.is_dir() and any(folder.iterdir()):
+            other = _read(folder / jobs.META)["run"]
+            if other != run_id:
+                aside = _free(folder.with_name(f"{folder.name}.{other[:8] or 'other'}"))
+                folder.rename(aside)
+                _LOG.warning("%s is of another server: it is now %s", folder, aside.name)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _remove(self, run_id: str) -> None:
+        number = self._numbers.pop(run_id, None)
+        if number is None:
+            return
+        folder = self._root / jobs.folder_of(number)
+        if _read(folder / jobs.META)["run"] == run_id:
+            shutil.rmtree(folder)
+
+
+@contextlib.asynccontextmanager
+async def kept(folders: Folders, hub: Hub) -> AsyncIterator[None]:
+    """Keep *folders* as the server's runs are while the block lasts."""
+    due: dict[str, None] = {}
+    changed = asyncio.Event()
+
+    def take(events: Sequence[Event]) -> None:
+        for event in events:
+            if event.run is not None and event.id is not None and event.type not in _SILENT:
+                due[event.run] = None
+                changed.set()
+
+    async def keep() -> None:
+        await _tried(folders.begin)
+        while True:
+            await changed.wait()
+            changed.clear()
+            while due:
+                run_id = next(iter(due))
+                del due[run_id]
+                await _tried(folders.refresh, run_id)
+
+    hub.listen(take, lambda _event: False)
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _tried(call: Any, *arguments: str) -> None:
+    try:
+        await to_thread.run_sync(call, *arguments)
+    except (PhysicsRunnerError, OSError) as error:
+        _LOG.warning("a job's folder could not be written; the next start tries again: %s", error)
+    except Exception:
+        _LOG.exception("a job's folder could not be written")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what a meta.json says; of one that is not ours, nothing that fits."""
+    nothing = {"id": 0, "run": "", "status": ""}
+    try:
+        said = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return nothing
+    ours = isinstance(said, dict) and type(said.get("id")) is int
+    ours = ours and all(isinstance(said.get(key), str) for key in ("run", "status"))
+    return said if ours else nothing
+
+
+def _write(path: Path, value: Any) -> None:
+    begun = path.with_name(f".{path.name}.part")
+    try:
+        with begun.open("wb") as file:
+            file.write(dumps(value) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        begun.replace(path)
+    except BaseException:
+        begun.unlink(missing_ok=True)
+        raise
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give *source* the second name *target*, or copy it where that cannot be."""
+    if target.exists() and _is_same(source.stat(), target.stat()):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    begun = target.with_name(".part")
+    begun.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, begun)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(source, begun)
+        begun.replace(target)
+    finally:
+        begun.unlink(missing_ok=True)  # also where both were the same file: then nothing is done
+
+
+def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
+        return True
+    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+
+
+def _free(path: Path) -> Path:
+    """Return *path*, or it with the first number at which nothing is."""
+    tried, number = path, 1
+    while tried.exists():
+        number += 1
+        tried = path.with_name(f"{path.name}.{number}")
+    return tried
