@@ -10,7 +10,7 @@ import pytest
 
 from physicsrunner.core.run import RunFilter, RunRecord
 from physicsrunner.core.state import RunState
-from physicsrunner.store import sql_events, sql_lists, sql_queue
+from physicsrunner.store import sql_events, sql_lists, sql_walks
 from physicsrunner.store.base import Change, Store
 from physicsrunner.store.rows import StudyRow
 from physicsrunner.store.sql import SqlStore
@@ -63,7 +63,7 @@ def test_no_lease_reads_all_studies(store: Store) -> None:
     assert isinstance(store, SqlStore)
     with store.database.read() as connection:
         for walk in ("start", "behind", "below"):
-            made = getattr(sql_queue._NOT_OF_FULL, walk)._for(connection)
+            made = getattr(sql_walks.NOT_OF_FULL, walk)._for(connection)
             asked = [None] * made.sql.count("?")
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {made.sql}", tuple(asked))
             steps = [row[3] for row in plan]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from physicsrunner.store import readers, sql_queue
+from physicsrunner.store import readers, sql_walks
 from physicsrunner.store.base import Change, FileRow, Store
 from physicsrunner.store.sql import SqlStore
 from tests.contract.test_store import fact, lease, make
@@ -102,6 +102,6 @@ def test_who_looks_at_the_queue_keeps_nothing_from_an_agent(store: Store) -> Non
     assert isinstance(store, SqlStore)
     run, _ = store.add_run(make(), [])
     with store.database.read() as connection:
-        seen = list(sql_queue._in_order(connection, lambda: sql_queue._EVERY, {}, 5))
+        seen = list(sql_walks.in_order(connection, lambda: sql_walks.EVERY, {}, 5))
         assert [found.run.id for found in seen] == [run.id]
         assert [leased.id for leased in lease(store, "a")] == [run.id]

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import select as polling
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -40,7 +40,7 @@ from physicsrunner.errors import (
     ServerUnavailable,
     StorageFull,
 )
-from physicsrunner.store.hot import ByKeys, Hot, raw
+from physicsrunner.store.hot import ByKeys, Hot, raw, together
 from physicsrunner.store.readers import Readers
 
 BUSY_MS: Final = 10_000
@@ -48,7 +48,11 @@ CONNECT_S: Final = 10
 LOG_PAGES: Final = 4000
 WRITERS: Final = 7_231_909_001  #: the advisory lock of whoever writes, on PostgreSQL
 _LOCK: Final = f"SELECT pg_advisory_xact_lock({WRITERS})"
-_BEGIN: Final = {"sqlite": "BEGIN IMMEDIATE", "postgresql": f"BEGIN; {_LOCK};"}
+_WITHOUT: Final = (
+    *("enable_seqscan", "enable_bitmapscan", "enable_sort"),
+    *("enable_hashjoin", "enable_mergejoin", "jit"),
+)
+_IN_TRANSACTION: Final = 2  # as libpq counts its states
 _FULL: Final = ("disk is full", "no space left", "disk quota", "could not extend")
 # ENOSPC reaches SQLite's log and index files as an I/O error.
 _DOWN: Final = ("locked", "busy", "disk i/o error", "unable to open", "readonly database")
@@ -87,19 +91,22 @@ class Database:
         return self.ask(*question.of(self.dialect, keys, **others))
 
     @contextmanager
-    def write(self, question: str = "") -> Iterator[Connection]:
+    def write(
+        self, question: str = "", ask: Callable[[Connection], None] | None = None
+    ) -> Iterator[Connection]:
         """
         Open a transaction that writes; it is stored when the block ends, undone if it raises.
 
-        PostgreSQL is asked *question* on the way in: `answer` has what it says.
+        PostgreSQL is asked *question* on the way in: `answer` has what it says. *ask* sends more
+        questions with it, when nobody else writes any more.
         """
         # In this process at a lock, so that nobody sleeps in SQLite's busy loop.
         with self._writer, self.translated():
             connection = self._pinned()
             driver: Any = raw(connection)
             try:
-                begin = _BEGIN[self.dialect] + (question if self.dialect == "postgresql" else "")
-                self._begun, self._ended = driver.execute(begin), None
+                self._ended = None
+                self._begin(connection, question, ask)
                 yield connection
                 self.commit(connection)
                 if self.dialect == "postgresql" and self._ended.statusmessage != "COMMIT":
@@ -108,11 +115,41 @@ class Database:
                 self._undo(connection, driver)
                 raise
 
+    def _begin(
+        self, connection: Connection, question: str, ask: Callable[[Connection], None] | None
+    ) -> None:
+        driver = raw(connection)
+        if self.dialect == "sqlite":
+            driver.execute("BEGIN IMMEDIATE")
+            if ask is not None:
+                ask(connection)
+        elif ask is None:
+            self._begun = driver.execute(f"BEGIN; {_LOCK}; {question}")
+        else:
+            # One statement each, so that each sees what was stored before we had the lock.
+            with together(connection):
+                driver.execute("BEGIN")
+                driver.execute(_LOCK)
+                self._begun = driver.execute(question)
+                ask(connection)
+
     def answer(self) -> Any:
         """Return the row that answers what was asked as the transaction began; None: no row."""
         while self._begun.nextset():
             pass
         return self._begun.fetchone()
+
+    def goes_on(self, connection: Connection) -> bool:
+        """Say whether the transaction of the block of `write` is still good. No trip is made."""
+        driver = raw(connection)
+        if self.dialect == "sqlite":
+            return bool(driver.in_transaction)
+        return bool(driver.info.transaction_status == _IN_TRANSACTION)
+
+    def back_to(self, connection: Connection, savepoint: str) -> None:
+        """Undo what was done since *savepoint*, COMMIT included if it was not carried out."""
+        raw(connection).execute(f"ROLLBACK TO SAVEPOINT {savepoint}")
+        self._ended = None
 
     def commit(self, connection: Connection) -> None:
         """
@@ -301,10 +338,11 @@ def _sqlite_begin(connection: Connection) -> None:
 
 
 def _postgres_connect(dbapi_connection: Any, _record: Any) -> None:
-    # Every statement here is written for an index that has its order. The planner knows nothing of
-    # tables that have just been filled, would sort a whole queue, and plans anew for each value.
+    # Every statement here is written for an index that has its order, and a join looks its few rows
+    # up there. The planner knows nothing of tables that have just been filled, would sort a whole
+    # queue or read a whole table, and plans anew for each value.
     with dbapi_connection.cursor() as cursor:
-        for setting in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"):
+        for setting in _WITHOUT:
             cursor.execute(f"SET {setting} = off")
         cursor.execute("SET plan_cache_mode = force_generic_plan")
         cursor.execute("SET synchronous_commit = on")

@@ -32,7 +32,10 @@ from sqlalchemy import (
     column,
     func,
     select,
+    update,
 )
+
+from physicsrunner.store.documents import insert_of, update_of
 
 _PARAMETERS: Final = 990  #: of one statement; the oldest SQLite takes 999
 _ODD: Final = 12  #: up to so many rows there is a statement for each number of them
@@ -87,16 +90,17 @@ class Hot:
         made = self._for(connection)
         return raw(connection).execute(made.sql, made.bound(values))
 
-    def rows_of_each(
-        self, connection: Connection, asked: Sequence[Mapping[str, Any]]
-    ) -> list[list[Any]]:
-        """Return the rows for each of several parameters; PostgreSQL is asked for all at once."""
+    def send(
+        self, connection: Connection, values: Mapping[str, Any] = MappingProxyType({})
+    ) -> Callable[[], list[Any]]:
+        """Ask among statements that are sent together; return what gives the rows later."""
+        cursor = self.run(connection, values)
         if connection.dialect.name == "sqlite":
-            # One after the other: a statement that is not at its end would be compiled once more.
-            return [self.run(connection, values).fetchall() for values in asked]
-        with together(connection):
-            cursors = [self.run(connection, values) for values in asked]
-        return [cursor.fetchall() for cursor in cursors]
+            # Read at once: a statement that is not at its end would be compiled once more.
+            rows = cursor.fetchall()
+            return lambda: rows
+        later: Callable[[], list[Any]] = cursor.fetchall
+        return later
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Carry it out for each of *rows*."""
@@ -118,6 +122,24 @@ class Hot:
             fixed = {key: value for key, value in compiled.params.items() if value is not None}
             made = self._made[name] = _Made(str(compiled), order, fixed)
         return made
+
+
+class Many:
+    """An UPDATE of many rows, each of which has the same columns and is found by its *keys*."""
+
+    def __init__(self, table: Table, names: Sequence[str], keys: Mapping[str, str]) -> None:
+        values: dict[str, Any] = {name: bindparam(name) for name in names}
+        same = [table.c[name] == bindparam(key) for name, key in keys.items()]
+        self._one = Hot(update(table).where(*same).values(values))
+        self._encode = encoder([table.c[name] for name in names])
+        self._of_document = update_of(table, names, keys)
+
+    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Change *rows*, whose documents (JSON) are still values."""
+        if len(rows) > 1 and connection.dialect.name == "postgresql":
+            raw(connection).execute(self._of_document, [_dump(rows)])
+        else:
+            self._one.run_many(connection, list(map(self._encode, rows)))
 
 
 class ByKeys:
@@ -146,6 +168,11 @@ class ByKeys:
         rows: list[Any] = statement.run(connection, values).fetchall()
         return rows
 
+    def send(self, connection: Connection, keys: Iterable[str]) -> Callable[[], list[Any]]:
+        """Ask for the rows of these keys as `Hot.send` does."""
+        statement, values = self.of(connection.dialect.name, keys)
+        return statement.send(connection, values)
+
 
 class Insert:
     """Adds rows of some columns, given as tuples of what the driver takes."""
@@ -154,22 +181,33 @@ class Insert:
         into = f"{table.name} ({', '.join(names)})"
         self._copy = None if instead else f"COPY {into} FROM STDIN"
         self._into, self._instead = into, instead
+        self._names = tuple(names)
+        self._of_document = insert_of(table, names, instead)
         self._row = f"({', '.join('?' * len(names))})"
         self._together = max(1, _PARAMETERS // len(names))  # rows in one statement, on SQLite
         self._by_size: dict[tuple[str, int], str] = {}
         columns = [table.c[name] for name in names]
         self._places = [n for n, column in enumerate(columns) if isinstance(column.type, JSON)]
 
-    def rows(self, connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
-        """Add *rows*, whose documents (JSON) are still values."""
-        made = list(map(self._encoded, rows)) if self._places else list(rows)
+    def rows(
+        self, connection: Connection, rows: Iterable[Sequence[Any]], *, copied: bool = True
+    ) -> None:
+        """
+        Add *rows*, whose documents (JSON) are still values.
+
+        *copied*: many of them by COPY, which is no statement to be sent together with others.
+        """
+        every = list(rows)
         dialect = connection.dialect.name
-        if dialect == "postgresql" and len(made) >= COPIED and self._copy is not None:
+        if dialect == "postgresql" and copied and len(every) >= COPIED and self._copy is not None:
             with raw(connection).cursor() as cursor, cursor.copy(self._copy) as copy:
-                for row in made:
+                for row in map(self._encoded, every):
                     copy.write_row(row)
+        elif dialect == "postgresql" and len(every) > 1:
+            document = _dump([dict(zip(self._names, row, strict=True)) for row in every])
+            raw(connection).execute(self._of_document, [document])
         else:
-            self._in_groups(raw(connection), dialect, made)
+            self._in_groups(raw(connection), dialect, list(map(self._encoded, every)))
 
     def _in_groups(self, driver: Any, dialect: str, rows: Sequence[Sequence[Any]]) -> None:
         """Add several rows by one statement: SQLite opens table and indexes once for each."""
@@ -191,6 +229,8 @@ class Insert:
         return made
 
     def _encoded(self, row: Sequence[Any]) -> Sequence[Any]:
+        if not self._places:
+            return row
         values = list(row)
         for place in self._places:
             value = values[place]

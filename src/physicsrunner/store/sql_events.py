@@ -17,7 +17,9 @@ from physicsrunner.store.database import Database
 from physicsrunner.store.lane import Lane
 from physicsrunner.store.outbox import Received
 from physicsrunner.store.rows import Actor
+from physicsrunner.store.sight import Needs
 from physicsrunner.store.sql_transaction import Transaction
+from physicsrunner.store.works import Work
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
@@ -36,15 +38,13 @@ class SqlEvents:
         self._lane = Lane(database, self._tell)
         self._looked_upto: dict[bool, int] = {}  # ids of events, by what is pruned
 
-    def _write(
-        self, work: Callable[[Transaction], T], by: Actor | None = None, *, reads: bool = False
-    ) -> T:
-        """
-        Do *work* in a transaction; once it is stored, tell the events that it wrote.
+    def _write(self, work: Callable[[Transaction], T], by: Actor | None = None) -> T:
+        """Do *work* in a transaction; once it is stored, tell the events that it wrote."""
+        return self._lane.do(work, by)
 
-        *reads*: it writes nothing itself but by `sql_rows.apply`.
-        """
-        return self._lane.do(work, by, reads=reads)
+    def _decide(self, needs: Needs, work: Work[T], by: Actor | None = None) -> T:
+        """Do the same with a work that reads *needs* and writes by `sql_rows.apply` alone."""
+        return self._lane.decide(needs, work, by)
 
     def _tell(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:

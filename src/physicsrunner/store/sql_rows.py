@@ -12,8 +12,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import JSON, Boolean, Connection, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import JSON, Boolean, Connection, bindparam, select
 
 from physicsrunner.core.run import (
     BODY_FIELDS,
@@ -25,7 +24,7 @@ from physicsrunner.core.run import (
 )
 from physicsrunner.core.state import RunState
 from physicsrunner.store import schema
-from physicsrunner.store.hot import ByKeys, Hot, encoder, loaded
+from physicsrunner.store.hot import ByKeys, Hot, Insert, Many, loaded
 from physicsrunner.store.rows import Change
 from physicsrunner.store.sql_counts import COUNTED
 from physicsrunner.store.sql_transaction import Changed, Transaction
@@ -44,9 +43,6 @@ BY_NUMBER: Final = Hot(select(*SELECTED).where(_RUNS.number == bindparam("number
 RECORDS_BY_ID: Final = ByKeys(_RECORDS, _RUNS.id)
 RECORD_BY_NUMBER: Final = Hot(_RECORDS.where(_RUNS.number == bindparam("number")))
 _STATES: Final = {state.value: state for state in RunState}
-_encoded_run: Final = encoder(tuple(_RUNS))
-_encoded_body: Final = encoder(tuple(schema.run_bodies.c))
-_ATTEMPT: Final = frozenset(schema.attempts.c.keys())
 
 
 def run_of(row: Sequence[Any]) -> RunSummary:
@@ -94,76 +90,63 @@ def apply(transaction: Transaction, run: RunSummary, change: Change) -> RunSumma
     return changed
 
 
-def write_changed(transaction: Transaction) -> None:
+def write_changed(connection: Connection, changed: Changed) -> None:
     """Write the rows of all that `apply` was given: one row of a run is written once."""
-    changed = transaction.changed
-    if not changed.before:
-        return
-    connection = transaction.connection
-    updates: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    updates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for run, said in changed.fields.items():
         before = changed.before[run]
         values = {name: v for name, v in said.items() if v != getattr(before, name)}
         if values:
-            updates.setdefault(tuple(values), []).append({**_encoded_run(values), "the_run": run})
+            updates.setdefault(tuple(values), []).append({**values, "the_run": run})
     for names, rows in updates.items():
-        _update_run(names).run_many(connection, rows)
+        _update_runs(names).run(connection, rows)
+    bodies: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for run, body in changed.bodies.items():
-        _update_body(tuple(body)).run(connection, {**_encoded_body(body), "the_run": run})
+        bodies.setdefault(tuple(body), []).append({**body, "the_run": run})
+    for names, rows in bodies.items():
+        _update_bodies(names).run(connection, rows)
     _write_attempts(connection, changed)
 
 
 def _write_attempts(connection: Connection, changed: Changed) -> None:
-    many: dict[Hot, list[Mapping[str, Any]]] = {}
+    new: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+    known: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for (run, attempt), said in changed.attempts.items():
-        state = changed.runs[run].status.value
-        statement, row = _attempt_row(connection, run, attempt, state, said)
-        many.setdefault(statement, []).append(row)
-    for statement, rows in many.items():
-        statement.run_many(connection, rows)
+        names = tuple(said)
+        if "leased_at" in said:
+            new.setdefault(names, []).append((run, attempt, *said.values()))
+        else:
+            row = {**said, "the_run": run, "the_attempt": attempt}
+            known.setdefault(names, []).append(row)
+    for names, tuples in new.items():
+        _upsert_attempts(names).rows(connection, tuples, copied=False)
+    for names, rows in known.items():
+        _update_attempts(names).run(connection, rows)
 
 
 def write_attempt(connection: Connection, run: RunSummary, values: Mapping[str, Any]) -> None:
-    """Write the row of the run's present attempt."""
-    state = run.status.value
-    statement, row = _attempt_row(connection, run.id, run.attempt, state, values)
-    statement.run(connection, row)
-
-
-def _attempt_row(
-    connection: Connection, run: str, attempt: int, state: str, values: Mapping[str, Any]
-) -> tuple[Hot, Mapping[str, Any]]:
-    if "leased_at" in values:
-        row = {"run_id": run, "attempt": attempt, "state": state, **values}
-        return _upsert_attempt(connection.dialect.name, tuple(row)), row
-    keys = {"the_run": run, "the_attempt": attempt}
-    return _update_attempt(tuple(values)), {**values, **keys}
+    """Write the row of the run's present attempt, which is new."""
+    said = {"state": run.status.value, **values}
+    _upsert_attempts(tuple(said)).rows(connection, [(run.id, run.attempt, *said.values())])
 
 
 @cache
-def _update_run(names: tuple[str, ...]) -> Hot:
-    values = {name: bindparam(name, type_=_RUNS[name].type) for name in names}
-    return Hot(update(schema.runs).where(_RUNS.id == bindparam("the_run")).values(values))
+def _update_runs(names: tuple[str, ...]) -> Many:
+    return Many(schema.runs, names, {"id": "the_run"})
 
 
 @cache
-def _update_body(names: tuple[str, ...]) -> Hot:
-    table = schema.run_bodies
-    values = {name: bindparam(name, type_=table.c[name].type) for name in names}
-    return Hot(update(table).where(table.c.run_id == bindparam("the_run")).values(values))
+def _update_bodies(names: tuple[str, ...]) -> Many:
+    return Many(schema.run_bodies, names, {"run_id": "the_run"})
 
 
 @cache
-def _update_attempt(names: tuple[str, ...]) -> Hot:
-    table = schema.attempts
-    key = (table.c.run_id == bindparam("the_run"), table.c.attempt == bindparam("the_attempt"))
-    return Hot(update(table).where(*key).values({name: bindparam(name) for name in names}))
+def _update_attempts(names: tuple[str, ...]) -> Many:
+    return Many(schema.attempts, names, {"run_id": "the_run", "attempt": "the_attempt"})
 
 
 @cache
-def _upsert_attempt(dialect: str, names: tuple[str, ...]) -> Hot:
-    make: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement = make(schema.attempts).values({name: bindparam(name) for name in names})
-    keys = ["run_id", "attempt"]
-    new = {name: statement.excluded[name] for name in names if name not in keys}
-    return Hot(statement.on_conflict_do_update(index_elements=keys, set_=new))
+def _upsert_attempts(names: tuple[str, ...]) -> Insert:
+    new = ", ".join(f"{name} = excluded.{name}" for name in names)
+    instead = f"ON CONFLICT (run_id, attempt) DO UPDATE SET {new}"
+    return Insert(schema.attempts, ("run_id", "attempt", *names), instead)

@@ -19,6 +19,7 @@ from physicsrunner.store.base import Decide
 from physicsrunner.store.hot import ByKeys, Hot, Insert
 from physicsrunner.store.outbox import Received
 from physicsrunner.store.rows import Actor, AttemptRecord
+from physicsrunner.store.sight import Needs, Sight
 from physicsrunner.store.sql_counts import COUNTS, came, counts_of
 from physicsrunner.store.sql_events import SqlEvents, Transaction, waits_not
 from physicsrunner.store.sql_rows import (
@@ -176,18 +177,19 @@ class SqlRuns(SqlEvents):
     ) -> list[RunSummary | PhysicsRunnerError]:
         """Carry out the decisions in order, in one transaction."""
 
-        def work(transaction: Transaction) -> list[RunSummary | PhysicsRunnerError]:
+        def work(transaction: Transaction, sight: Sight) -> list[RunSummary | PhysicsRunnerError]:
             answers: list[RunSummary | PhysicsRunnerError] = []
-            known = present(transaction.connection, [run for run, _ in decisions])
+            known: dict[str, RunSummary] = {}
             for run, decide in decisions:
                 try:
-                    known[run] = _decided(transaction, known.get(run), run, decide)
+                    present = known.get(run) or sight.run(run)
+                    known[run] = _decided(transaction, present, run, decide)
                     answers.append(known[run])
                 except PhysicsRunnerError as error:
                     answers.append(error)
             return answers
 
-        return self._write(work, by, reads=True)
+        return self._decide(Needs(runs=[run for run, _ in decisions]), work, by)
 
     def attempt(self, run: str, attempt: int) -> AttemptRecord | None:
         """Return one attempt; None if there is none."""

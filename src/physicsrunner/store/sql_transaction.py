@@ -8,7 +8,7 @@ changed more than once is written once (`sql_rows.write_changed`). Nothing here 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
@@ -55,10 +55,23 @@ class EventIds:
     def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
         self._database = database
-        self._last: int | None = None
+        self._last: int | None = None  # before the transaction
+        self.taken = 0  #: of this transaction
 
-    def ask(self) -> int:
-        """Return the last id that is taken."""
+    def take(self, number: int) -> range:
+        """Return the next ids."""
+        first = self._before() + self.taken + 1
+        self.taken += number
+        return range(first, first + number)
+
+    def keep(self) -> None:
+        """Tell the database which ids are taken, before the transaction is stored."""
+        if self.taken and self._connection.dialect.name == "postgresql":
+            last = self._before() + self.taken
+            raw(self._connection).execute("SELECT setval('events_id_seq', %s)", [last])
+
+    def _before(self) -> int:
+        """Return the last id that other transactions have taken."""
         if self._last is None:
             if self._database.dialect == "sqlite":
                 row = raw(self._connection).execute(_LAST).fetchone()
@@ -66,17 +79,6 @@ class EventIds:
                 row = self._database.answer()
             self._last = 0 if row is None else int(row[0])
         return self._last
-
-    def take(self, number: int) -> range:
-        """Return the next ids."""
-        first = self.ask() + 1
-        self._last = first + number - 1
-        return range(first, first + number)
-
-    def keep(self) -> None:
-        """Tell the database which ids are taken, before the transaction is stored."""
-        if self._last is not None and self._connection.dialect.name == "postgresql":
-            raw(self._connection).execute("SELECT setval('events_id_seq', %s)", [self._last])
 
 
 @dataclass
@@ -99,8 +101,23 @@ class Changed:
         if change.body:
             self.bodies.setdefault(run, {}).update(change.body)
         if change.attempt:
-            self.attempts.setdefault((run, after.attempt), {}).update(change.attempt)
+            said = self.attempts.setdefault((run, after.attempt), {})
+            if "leased_at" in change.attempt:
+                said["state"] = after.status.value
+            said.update(change.attempt)
         self.events += change.events
+
+    def add(self, later: Changed) -> None:
+        """Keep what a work has changed that came after all that is known here."""
+        for run, before in later.before.items():
+            self.before.setdefault(run, before)
+        self.runs.update(later.runs)
+        for run, said in later.fields.items():
+            self.fields.setdefault(run, {}).update(said)
+        for run, said in later.bodies.items():
+            self.bodies.setdefault(run, {}).update(said)
+        for key, said in later.attempts.items():
+            self.attempts.setdefault(key, {}).update(said)
 
 
 class Transaction:
@@ -128,13 +145,23 @@ class Transaction:
 
     def write_events(self, events: Sequence[Event], runs: Sequence[int] = ()) -> None:
         """Write *events* as caused by whoever asked; *runs*: the numbers of their new runs."""
+        if events:
+            first = len(self.told)
+            self.say(events, runs)
+            write_said(self.connection, islice(self.told, first, None))
+
+    def say(self, events: Sequence[Event], runs: Sequence[int] = ()) -> None:
+        """Give *events* their ids and who asked; `write_said` writes what was `told`."""
         if not events:
             return
-        first = len(self.told)
         who = {} if self.by is None else {"actor": self.by.name, "origin": self.by.origin}
         for place, (number, item) in enumerate(
             zip(self.ids.take(len(events)), events, strict=True)
         ):
             data = {**item.data, "number": runs[place]} if runs else item.data
             self.told.append(event_with(item, id=number, data=data, **who))
-        _INSERT.rows(self.connection, map(_values, islice(self.told, first, None)))
+
+
+def write_said(connection: Connection, events: Iterable[Event], *, copied: bool = True) -> None:
+    """Write events that have ids; *copied* as in `Insert.rows`."""
+    _INSERT.rows(connection, map(_values, events), copied=copied)
