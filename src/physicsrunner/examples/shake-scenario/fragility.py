@@ -44,18 +44,20 @@ MEDIANS = _read()
 TYPES = tuple(dict.fromkeys(kind for kind, _ in MEDIANS))
 
 
-def exceeded(medians: Sequence[float], pga: float, beta: float = BETA) -> tuple[float, ...]:
-    """Return the probabilities that each state is reached or passed at *pga* in g."""
-    if pga <= 0.0:
-        return (0.0,) * len(medians)
+def log_medians(kind: str, code: str) -> tuple[float, ...]:
+    """Return the natural logarithms of the four medians, in g."""
+    return tuple(map(math.log, MEDIANS[kind, code]))
+
+
+def reached(medians: Sequence[float], level: float, beta: float = BETA) -> list[float]:
+    """Return the probabilities that each state is reached or passed; both are logarithms of g."""
     scale = 1.0 / (beta * math.sqrt(2.0))
-    level = math.log(pga)
-    return tuple(0.5 * math.erfc((math.log(median) - level) * scale) for median in medians)
+    return [0.5 * math.erfc((median - level) * scale) for median in medians]
 
 
-def states(reached: Sequence[float]) -> tuple[float, float, float, float, float]:
+def states(at_least: Sequence[float]) -> tuple[float, float, float, float, float]:
     """Return the probability of each of `STATES`, given those of reaching the last four."""
-    slight, moderate, extensive, complete = reached
+    slight, moderate, extensive, complete = at_least
     return (1.0 - slight, slight - moderate, moderate - extensive, extensive - complete, complete)
 
 

@@ -108,11 +108,11 @@ def _curves() -> list[Compared]:
     """At its median a curve is one half; a deviation above, what the normal distribution has."""
     rows = []
     for kind, code, *medians in CURVES:
-        curves = fragility.MEDIANS[kind, code]
+        curves = fragility.log_medians(kind, code)
         for place, median in enumerate(medians):
             name = f"P of {fragility.STATES[place + 1]}, {kind} {code}, at g"
             for deviations, reference in ((0.0, 0.5), (1.0, 0.8413447)):
                 pga = median * math.exp(deviations * 0.64)
-                value = fragility.exceeded(curves, pga)[place]
+                value = fragility.reached(curves, math.log(pga))[place]
                 rows.append(Compared(name, pga, reference, value))
     return rows

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import random
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import mul
 
@@ -99,51 +99,59 @@ def run(
         more than `MOST_DRAWS` numbers to draw.
     """
     places, at = exposure.places(assets)
-    if len(assets) * scenario.realizations > MOST_DRAWS:
+    _check(scenario, len(assets), len(places))
+    kinds = [_kind(asset, place) for asset, place in zip(assets, at, strict=True)]
+    impact = Impact(
+        totals={name: Spread() for name in COUNTS},
+        damaged=[Spread() for _ in kinds],
+        killed=[Spread() for _ in kinds],
+        means=[dict.fromkeys(COUNTS, 0.0) for _ in kinds],
+    )
+    running = 0.0
+    for done, levels in enumerate(_levels(scenario, places), start=1):
+        totals = dict.fromkeys(COUNTS, 0.0)
+        for place, kind in enumerate(kinds):
+            counts = _counts(kind, levels[kind.place], scenario.fragility_beta)
+            impact.damaged[place].values.append(counts["damaged"])
+            impact.killed[place].values.append(counts["killed"])
+            means = impact.means[place]
+            for name, value in counts.items():
+                means[name] += value / scenario.realizations
+                totals[name] += value
+        for name, total in totals.items():
+            impact.totals[name].values.append(total)
+        running += totals["damaged"]
+        tell(done, running / done)
+    return impact
+
+
+def _check(scenario: Scenario, assets: int, places: int) -> None:
+    if assets * scenario.realizations > MOST_DRAWS:
         raise WrongInput(
-            f"{len(assets)} assets and {scenario.realizations} realizations are more than "
+            f"{assets} assets and {scenario.realizations} realizations are more than "
             f"{MOST_DRAWS} draws: give fewer realizations"
         )
-    if scenario.spatial_correlation and len(places) > MOST_CORRELATED:
+    if scenario.spatial_correlation and places > MOST_CORRELATED:
         raise WrongInput(
-            f"the exposure has {len(places)} places; residuals are correlated at no more than "
+            f"the exposure has {places} places; residuals are correlated at no more than "
             f"{MOST_CORRELATED}: set spatial_correlation to false, or join places"
         )
+
+
+def _levels(
+    scenario: Scenario, places: Sequence[tuple[float, float, float]]
+) -> Iterator[list[float]]:
+    """Give the logarithm of PGA in g at each place, once for each realization."""
+    chance = random.Random(f"realizations {scenario.seed}")  # noqa: S311 -- repeatable
     medians = [math.log(median_pga(scenario, *place)) for place in places]
     factor = _factor(places) if scenario.spatial_correlation else None
-    kinds = [_kind(asset, place) for asset, place in zip(assets, at, strict=True)]
-    scale = 1.0 / (scenario.fragility_beta * math.sqrt(2.0))
-    chance = random.Random(f"realizations {scenario.seed}")  # noqa: S311 -- repeatable
-    impact = Impact({name: Spread() for name in COUNTS}, [], [], [])
-    impact.damaged = [Spread() for _ in kinds]
-    impact.killed = [Spread() for _ in kinds]
-    sums = [[0.0] * len(COUNTS) for _ in kinds]
     tau, phi = ground_motion.PGA.tau_ln, ground_motion.PGA.phi_ln
-    running = 0.0
-    for done in range(1, scenario.realizations + 1):
+    for _ in range(scenario.realizations):
         between = tau * chance.gauss(0.0, 1.0)
         draws = [chance.gauss(0.0, 1.0) for _ in places]
         if factor is not None:
             draws = [sum(map(mul, row, draws)) for row in factor]  # row i is i + 1 long
-        levels = [m + between + phi * draw for m, draw in zip(medians, draws, strict=True)]
-        totals = [0.0] * len(COUNTS)
-        for place, kind in enumerate(kinds):
-            counts = _counts(kind, levels[kind.place], scale)
-            impact.damaged[place].values.append(counts[4])
-            impact.killed[place].values.append(counts[-1])
-            own = sums[place]
-            for column, value in enumerate(counts):
-                own[column] += value
-                totals[column] += value
-        for name, total in zip(COUNTS, totals, strict=True):
-            impact.totals[name].values.append(total)
-        running += totals[4]
-        tell(done, running / done)
-    impact.means = [
-        {name: value / scenario.realizations for name, value in zip(COUNTS, row, strict=True)}
-        for row in sums
-    ]
-    return impact
+        yield [median + between + phi * draw for median, draw in zip(medians, draws, strict=True)]
 
 
 def median_pga(scenario: Scenario, lon: float, lat: float, vs30: float) -> float:
@@ -156,7 +164,7 @@ def median_pga(scenario: Scenario, lon: float, lat: float, vs30: float) -> float
 def _kind(asset: exposure.Asset, place: int) -> _Kind:
     return _Kind(
         place=place,
-        log_medians=tuple(map(math.log, fragility.MEDIANS[asset.type, asset.code])),
+        log_medians=fragility.log_medians(asset.type, asset.code),
         buildings=asset.buildings,
         occupants=asset.occupants,
         collapse=fragility.COLLAPSE[asset.type],
@@ -164,17 +172,18 @@ def _kind(asset: exposure.Asset, place: int) -> _Kind:
     )
 
 
-def _counts(kind: _Kind, level: float, scale: float) -> list[float]:
+def _counts(kind: _Kind, level: float, beta: float) -> dict[str, float]:
     """Return `COUNTS` of one asset at the logarithm of a PGA in g."""
-    reached = [0.5 * math.erfc((median - level) * scale) for median in kind.log_medians]
+    reached = fragility.reached(kind.log_medians, level, beta)
     shares = fragility.states(reached)
     buildings = kind.buildings
-    return [
+    values = (
         *(buildings * share for share in shares[1:]),
         buildings * reached[1],
         buildings * shares[4] * kind.collapse,
         *(kind.occupants * sum(map(mul, weights, shares)) for weights in kind.weights),
-    ]
+    )
+    return dict(zip(COUNTS, values, strict=True))
 
 
 def correlation(distance_km: float) -> float:
