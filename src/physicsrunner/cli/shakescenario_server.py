@@ -121,3 +121,7 @@ def _greet(call: Invocation, server: ReadyServer, place: Place) -> None:
     call.screen.text(f"  data         {place.data}")
     call.screen.text(f"  admin token  {token} (mode 0600)")
     call.screen.text(f"  native API   {server.url}")
+
+
+if __name__ == "__main__":
+    main()

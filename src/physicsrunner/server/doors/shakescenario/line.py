@@ -25,7 +25,14 @@ from typing import Any, Final, cast
 
 from anyio import to_thread
 
-from physicsrunner.errors import PhysicsRunnerError
+from physicsrunner.errors import (
+    Conflict,
+    InvalidRequest,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    PhysicsRunnerError,
+)
 from physicsrunner.server.bodies import dumps
 from physicsrunner.wire import frames
 from physicsrunner.wire.frames import BadRequest, FrameError, FrameStream, Request
@@ -277,7 +284,7 @@ class Line(asyncio.Protocol):
         except BadRequest as error:
             out = _refusal(request.req_id, error.code, error.message)
         except PhysicsRunnerError as error:
-            out = _refusal(request.req_id, error.code.upper(), f"{error}. {error.what_to_do}")
+            out = _refusal(request.req_id, error.code.upper(), _words(error))
         except Exception:
             _LOG.exception("operation %.40r of the shakescenario door failed", request.op)
             out = _refusal(request.req_id, "INTERNAL", "a fault of the server: see its log")
@@ -331,6 +338,13 @@ class Line(asyncio.Protocol):
         if self._transport is not None:
             _LOG.info("the line to %s is cut: %s", self.peer, why)
             self._transport.abort()
+
+
+def _words(error: PhysicsRunnerError) -> str:
+    """Say what is wrong, and what to do where that is more than to look again."""
+    if type(error) in (InvalidRequest, NotFound, NotAuthenticated, NotAllowed, Conflict):
+        return str(error)
+    return f"{error}. {error.what_to_do}"
 
 
 def _read(body: bytes) -> Request:
