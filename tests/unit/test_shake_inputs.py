@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,19 @@ def test_the_case_file_and_the_program_have_the_same_defaults(shake: Modules) ->
     assert set(case) == set(shake.scenario._DEFAULTS)
     bare = {name: case[name] for name in ("mag", "lon", "lat", "depth")}
     assert shake.scenario.read(case) == shake.scenario.read(bare)
+
+
+def test_the_page_names_all_parameters(shake: Modules, tmp_path: Path) -> None:
+    """And its example of an exposure is one."""
+    page = (Path(__file__).resolve().parents[2] / "docs/shake-scenario.md").read_text("utf-8")
+    table = page[page.index("## Parameters") : page.index("## Exposure")]
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))))
+    assert named == set(shake.scenario._DEFAULTS)
+    example = re.search(r"```csv\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    (tmp_path / "example.csv").write_text(example[1], "utf-8")
+    first, second = assets(shake, "example.csv", tmp_path)
+    assert (first.buildings, first.vs30, second.code, second.vs30) == (400, 600, "moderate", 350)
 
 
 @pytest.mark.parametrize(

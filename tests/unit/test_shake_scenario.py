@@ -280,6 +280,9 @@ def test_files_are_there_and_right(shake: Modules, tmp_path: Path) -> None:
     for name in ("damaged", "killed"):
         mean = sum(float(row[f"{name}_mean"]) for row in impacts)
         assert totals[name]["mean"] == pytest.approx(mean, rel=1e-3)
+        features = json.loads((folder / "impact.geojson").read_text("utf-8"))["features"]
+        mapped = sum(item["properties"][f"{name}_mean"] for item in features)
+        assert mapped == pytest.approx(mean, rel=1e-3)
 
 
 def test_the_same_seed_leaves_the_same_bytes(shake: Modules, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ EXAMPLES: Final[Mapping[str, Example]] = MappingProxyType(
                 title="An earthquake: ground motion, damage and casualties on a map, 3 s",
                 reference="OpenQuake's verification tables of Bindi et al. (2014), ShakeMap's "
                 "test values of Worden et al. (2012), medians of Hazus-MH 2.1",
-                unit="(ln of g or cm/s, MMI, probability)",
+                unit="in ln, MMI or probability",
                 tolerance=2e-4,
                 note="The deviations of PGA, 0.01 % at most, are the table's: it was made with one "
                 "coefficient rounded (c3 = 9.6e-5).",
