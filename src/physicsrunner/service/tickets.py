@@ -8,8 +8,8 @@ have to read the file; after `LIFETIME_S` it is good for nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class Opened:
 
     local: Path
     path: str  #: as its run or model has it
-    sha256: str | None = None  #: of a sealed file
+    sha256: str | None = None  #: of a sealed file, or one of a model
     temporary: bool = False  #: whoever reads it removes it afterwards
 
 
@@ -148,18 +148,20 @@ class TicketService:
         """Take a file out of a bundle, so that parts of it can be asked for."""
         bundle = self._models.content(version)
         handle, name = tempfile.mkstemp(dir=self._scratch, prefix="member-")
-        local = Path(name)
+        local, digest = Path(name), hashlib.sha256()
         try:
             with (
                 os.fdopen(handle, "wb") as out,
                 zipfile.ZipFile(bundle) as archive,
                 archive.open(_member(bundle, path)) as there,
             ):
-                shutil.copyfileobj(there, out, _PIECE)
+                while piece := there.read(_PIECE):
+                    digest.update(piece)
+                    out.write(piece)
         except BaseException:
             local.unlink(missing_ok=True)
             raise
-        return Opened(local, path, temporary=True)
+        return Opened(local, path, digest.hexdigest(), temporary=True)
 
 
 def _member(bundle: Path, path: str) -> str:

@@ -158,6 +158,36 @@ class DoorFiles:
         with self._open(place) as opened:
             return dict(opened.book.fields)
 
+    def kept(self, place: Place) -> tuple[dict[str, Any], list[str]]:
+        """Return the same, and the artifacts of the files that its arrays list."""
+        with self._open(place) as opened:
+            fields, names = dict(opened.book.fields), opened.book.names
+            arrays = (fields.get(kind) for kind in (*books.LISTED, "graphics", books.RESULT))
+            listed = (file for array in arrays if array for file in books.file_names(array))
+            return fields, [names[file].path for file in listed if file in names]
+
+    def artifact(self, place: Place, file: str) -> str:
+        """
+        Return the path of the file that people mean by *file*.
+
+        It is a stored name of that wire, a path, or the end of the path of one file alone.
+        """
+        with self._open(place) as opened:
+            if file in opened.book.names:
+                return opened.book.names[file].path
+        stored = self._services.files.list(place.identity, place.run, place.attempt)
+        paths = [one.path for one in stored]
+        if file in paths:
+            return file
+        ending = [path for path in paths if file and path.endswith(f"/{file}")]
+        if len(ending) > 1:
+            raise InvalidRequest(
+                f"there are {len(ending)} files {file!r}: {', '.join(ending[:10])}"
+            )
+        if not ending:
+            raise NotFound(f"run {place.run} has no file {file!r}")
+        return ending[0]
+
     def seal_all(self, place: Place) -> list[str]:
         """Seal what is there; return the names of files of which a part never came."""
         with self._open(place) as opened:

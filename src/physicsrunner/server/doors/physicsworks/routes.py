@@ -3,57 +3,59 @@ The calls of the PhysicsWorks wire: decode, one call into the door's parts, enco
 
 Promises: the header ``auth-token`` is needed everywhere; a body over its limit is refused before
 it is read, and a large form lies in a file while it is decoded; all work is done in worker threads.
-An attempt's token that has expired is exchanged for the caller, because this wire has no way to
-hand out a fresh one.
+These are the runner's calls; those of the API client are in `api_routes`.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Annotated, Any, Final
+from typing import IO, Any, Final
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from physicsrunner.core.run import InputFile
-from physicsrunner.errors import InvalidRequest, NotAllowed, NotFound, TokenExpired, TooLarge
-from physicsrunner.server.auth import Permission, authenticated, origin_of
+from physicsrunner.errors import InvalidRequest, NotFound
 from physicsrunner.server.bodies import answer, stored
+from physicsrunner.server.doors.physicsworks.api_routes import ClientPart, add_client_part
+from physicsrunner.server.doors.physicsworks.bodies import body_of, declared_length, object_of
+from physicsrunner.server.doors.physicsworks.callers import Caller, Identify, allowed, identify
 from physicsrunner.server.doors.physicsworks.files import DoorFiles
 from physicsrunner.server.doors.physicsworks.forms import Payload, read_form
 from physicsrunner.server.doors.physicsworks.inputs import run_inputs
 from physicsrunner.server.doors.physicsworks.runs import DoorRuns
-from physicsrunner.service.access import AccessService, Identity
+from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
-from physicsrunner.wire.physicsworks import AUTH_HEADER, MAX_FORM, decode_form
+from physicsrunner.wire.physicsworks import MAX_FORM, decode_form
 
-MAX_JSON: Final = 32 * 1024 * 1024  # bytes: the document of a run with many thousand files
+#: Hosts of the published client end with the first; what main.py is told is its host does not,
+#: and it may use that client, too. Runners may have either.
+PREFIXES: Final = ("/api", "")
 _PIECE: Final = 1024 * 1024
 _DECODING: Final = 4  # forms that are decoded at once: each holds some times its size
 
 
 def router(services: Services) -> APIRouter:
     """Return the routes of this door, to be included below ``/physicsworks``."""
-    door = _Door(services)
+    identified = identify(services)
+    files = DoorFiles(services)
+    runs = DoorRuns(services, files, flatten=run_inputs)
+    door = _Door(services, files, runs)
     routes = APIRouter()
+    for prefix in PREFIXES:
+        add_client_part(routes, prefix, ClientPart(services, files), identified)
+        _add_runner_part(routes, prefix, door, identified)
+    return routes
 
-    async def identified(request: Request) -> Identity:
-        return await _caller(services.access, request)
 
+def _add_runner_part(routes: APIRouter, prefix: str, door: _Door, identified: Identify) -> None:
     def add(path: str, call: Callable[..., Any], method: str, permission: str) -> None:
-        # What it hands on, `_who` gives to the handler.
-        allowed = Permission(permission, identified).check
-
-        async def known(request: Request, who: Identity) -> None:
-            request.state.caller = who
-
-        known.__annotations__["who"] = Annotated[Identity, Depends(allowed)]
-        routes.add_api_route(path, call, methods=[method], dependencies=[Depends(known)])
+        guard = allowed(permission, identified)
+        routes.add_api_route(prefix + path, call, methods=[method], dependencies=[guard])
 
     add("/simulation/run_data/read/{project}/{simulation}", door.run_data, "GET", "runs:read")
     add("/simulation/run/update/{simulation}", door.create, "PUT", "reports:write")
@@ -62,37 +64,15 @@ def router(services: Services) -> APIRouter:
     add("/storage/runner/{file}", door.stored, "GET", "models:read")
     add("/storage/append", door.append, "POST", "files:write")
     add("/storage/chunks", door.chunk, "POST", "files:write")
-    return routes
-
-
-async def _caller(access: AccessService, request: Request) -> Identity:
-    """Return who calls by the header of this wire; an attempt's expired token is exchanged."""
-    token, origin = request.headers.get(AUTH_HEADER), origin_of(request)
-    try:
-        return await authenticated(access, token, origin)
-    except TokenExpired as expired:
-        try:
-            fresh = await to_thread.run_sync(access.exchange, token or "")
-        except NotAllowed:
-            raise expired from None  # a person's
-        return await authenticated(access, fresh, origin)
-
-
-def _who(request: Request) -> Identity:
-    found: Identity = request.state.caller
-    return found
-
-
-Caller = Annotated[Identity, Depends(_who)]
 
 
 class _Door:
     """The handlers, and what they share."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, files: DoorFiles, runs: DoorRuns) -> None:
         self._services = services
-        self._files = DoorFiles(services)
-        self._runs = DoorRuns(services, self._files, flatten=run_inputs)
+        self._files = files
+        self._runs = runs
         self._decoding: CapacityLimiter | None = None
 
     # Handlers without ``async`` run in the thread pool.
@@ -107,12 +87,12 @@ class _Door:
 
     async def node(self, simulation: str, run: str, request: Request, who: Caller) -> Response:  # noqa: ARG002
         """Take how far a main.py says it is."""
-        body = await _json(request)
+        body = await object_of(request)
         return await to_thread.run_sync(lambda: answer(self._runs.node(who, run, body)))
 
     async def patch(self, run: str, request: Request, who: Caller) -> Response:
         """Change parts of the run document."""
-        body = await _json(request)
+        body = await object_of(request)
         return await to_thread.run_sync(lambda: answer(self._runs.patch(who, run, body)))
 
     def stored(self, file: str, who: Caller) -> Response:
@@ -163,8 +143,8 @@ class _Door:
 
         if self._decoding is None:
             self._decoding = CapacityLimiter(_DECODING)
-        if not large_too or _length(request) <= MAX_FORM:
-            body = await _body(request, MAX_FORM)
+        if not large_too or declared_length(request) <= MAX_FORM:
+            body = await body_of(request, MAX_FORM)
             return await to_thread.run_sync(small, body, limiter=self._decoding)
         async with stored(request, self._services.scratch) as whole:
             return await to_thread.run_sync(large, whole.path, limiter=self._decoding)
@@ -185,33 +165,3 @@ def _drain(file: IO[bytes]) -> Iterator[bytes]:
     with file:
         while piece := file.read(_PIECE):
             yield piece
-
-
-def _length(request: Request) -> int:
-    declared = request.headers.get("content-length", "")
-    return int(declared) if declared.isdecimal() else 0
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Return the request's body; refuse it as soon as it is over *limit* bytes."""
-    declared = _length(request)
-    if declared > limit:
-        raise TooLarge(f"a body of {declared} bytes is over the limit of {limit}")
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            raise TooLarge(f"the body is over the limit of {limit} bytes")
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    body = await _body(request, MAX_JSON)
-    try:
-        value = json.loads(body) if body.strip() else {}
-    except (ValueError, RecursionError):
-        raise InvalidRequest("the body is not JSON") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("the body is not a JSON object")
-    return value

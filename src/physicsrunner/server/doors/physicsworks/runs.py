@@ -31,6 +31,7 @@ from physicsrunner.wire.physicsworks import ABORTED_LABEL, STATUS_OF, STATUSES
 
 #: As whom a user's run is leased; the wire does not say which machine it is.
 AGENT: Final = "physicsworks"
+DOOR: Final = "physicsworks"
 #: What the zip for people holds where the run's configuration does not say: all that main.py left
 #: and that this wire would not send by itself.
 DOWNLOADABLE: Final = {"basic": {"outputs": {"files": True, "graphics": True, "results.csv": True}}}
@@ -110,16 +111,7 @@ class DoorRuns:
         if identity.kind == "attempt":
             run = self._services.runs.get(identity, identity.run or "")
         else:
-            found = self.template(identity, simulation)
-            wanted = NewRun(
-                model_id=found.model,
-                model_version=found.version,
-                name=found.name,
-                parameters=dict(found.parameters),
-                configuration=dict(found.configuration),
-                project_id=found.project,
-                inputs=list(found.inputs),
-            )
+            wanted = _request(self.template(identity, simulation))
             run = self._services.runs.claim(identity, wanted, AGENT)[0]
         if not _is_ours(run):
             self._files.note(self.place(identity, run.id), {"runner": True})
@@ -301,6 +293,24 @@ def _results(entries: Any) -> list[Result]:
             )
         )
     return found
+
+
+def request_like(run: RunRecord) -> NewRun:
+    """Return a request for a run of what *run* was made of."""
+    return _request(_of_run(run))
+
+
+def _request(found: Template) -> NewRun:
+    return NewRun(
+        model_id=found.model,
+        model_version=found.version,
+        name=found.name,
+        parameters=dict(found.parameters),
+        configuration=dict(found.configuration),
+        project_id=found.project,
+        inputs=list(found.inputs),
+        door=DOOR,
+    )
 
 
 def _of_run(run: RunRecord) -> Template:

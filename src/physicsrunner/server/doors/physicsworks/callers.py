@@ -1,0 +1,69 @@
+"""
+Who calls on this wire: the header ``auth-token``, or on this machine the person of ``door_user``.
+
+Promises: every route declares its permission, and its handler is given the caller by `Caller`. An
+attempt's token that has expired is exchanged for the caller, because this wire has no way to hand
+out a fresh one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
+
+from physicsrunner.errors import NotAllowed, TokenExpired
+from physicsrunner.server.auth import Permission, authenticated, origin_of
+from physicsrunner.server.doors.local import DoorAccess
+from physicsrunner.service.access import Identity
+from physicsrunner.service.services import Services
+from physicsrunner.wire.physicsworks import AUTH_HEADER
+
+#: Says who calls, for `auth.Permission`.
+Identify = Callable[[HTTPConnection], Awaitable[Identity]]
+
+
+def token_of(headers: Mapping[str, str]) -> str | None:
+    """Return the token of a request; the published client sends an empty header without one."""
+    return headers.get(AUTH_HEADER, "").strip() or None
+
+
+def identify(services: Services) -> Identify:
+    """Return the dependency that says who calls."""
+    door = DoorAccess(services)
+
+    async def known(request: Request) -> Identity:
+        try:
+            return await door.of_request(request, token_of)
+        except TokenExpired as expired:
+            token = token_of(request.headers) or ""
+            try:
+                fresh = await to_thread.run_sync(services.access.exchange, token)
+            except NotAllowed:
+                raise expired from None  # a person's
+            return await authenticated(services.access, fresh, origin_of(request))
+
+    known.__annotations__["request"] = Request  # a text of this module is none of FastAPI's
+    return known  # type: ignore[return-value]  # it is only ever given requests
+
+
+def allowed(permission: str, identified: Identify) -> Any:
+    """Return the dependency of a route that needs *permission*."""
+    checked = Permission(permission, identified).check
+
+    async def known(request: Request, who: Identity) -> None:
+        request.state.caller = who
+
+    known.__annotations__["who"] = Annotated[Identity, Depends(checked)]
+    return Depends(known)
+
+
+def _who(request: Request) -> Identity:
+    found: Identity = request.state.caller
+    return found
+
+
+Caller = Annotated[Identity, Depends(_who)]
