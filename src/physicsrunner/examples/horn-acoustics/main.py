@@ -27,7 +27,7 @@ import request
 import surfaces
 from outlines import Meridian, Region
 from request import Request
-from sweep import COLUMNS, Point, Step, document, refuse_huge, sweep
+from sweep import COLUMNS, Point, Step, document, refuse, sweep
 
 from physicsrunner import solver
 from physicsrunner.examples import check
@@ -119,7 +119,7 @@ def compute() -> None:
         print(f"not used by this model: {', '.join(asked.unused)}")
     meridian, surface = shape(asked, mesh)
     region = air(asked, meridian)
-    refuse_huge(region, asked)
+    refuse(region, asked)
     if asked.check:
         hold_against_the_exact()
     files = solver.files_dir()

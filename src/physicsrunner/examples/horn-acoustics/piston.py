@@ -3,8 +3,8 @@ What the solver is held against: two radiators whose field is known exactly.
 
 The rigid piston in an infinite baffle: R1 = 1 - J1(2ka) / ka, X1 = H1(2ka) / ka with the Struve
 function H1, and the directivity 2 J1(ka sin t) / (ka sin t) (Rayleigh, The Theory of Sound, 1896,
-section 302; Kinsler and others, Fundamentals of Acoustics, 4th edition, section 7.5). The pulsating
-sphere in free space: Z = jka / (1 + jka) (Kinsler, section 7.1). All relative to rho c.
+section 302; Kinsler and others, Fundamentals of Acoustics, 4th edition, sections 7.4 and 7.5). The
+pulsating sphere in free space: Z = jka / (1 + jka) (section 7.1 there). All relative to rho c.
 """
 
 from __future__ import annotations

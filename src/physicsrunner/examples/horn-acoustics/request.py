@@ -72,7 +72,7 @@ def read(given: Mapping[str, Any], *, has_mesh: bool) -> Request:
         unit=UNITS[unit],
         check=given.get("check") in (True, "true", "1", 1),
         label=str(label) if label is not None else None,
-        unused=tuple(sorted(set(given) - own)),
+        unused=tuple(sorted(name for name in set(given) - own if given[name] is not None)),
     )
 
 

@@ -30,7 +30,7 @@ TOLERANCE: Final = 0.02  #: largest distance from a body of revolution, in radii
 UNITS: Final[Mapping[str, float]] = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
 
 _AXES = "xyz"
-_NEAR = np.radians(40.0)  # an edge over less than this angle follows the circle, not its chord
+_NEAR = np.radians(60.0)  # an edge over less than this angle follows the circle, not its chord
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def meridian_of(surface: Surface, unit: float) -> Meridian:
     unit
         Metres in the surface's unit of length.
     """
+    surface = _welded(surface)
     worst, found = np.inf, None
     for axis in (2, 1, 0):
         points, where = _about(surface, axis)
@@ -104,6 +105,17 @@ def meridian_of(surface: Surface, unit: float) -> Meridian:
                 f"{100 * TOLERANCE:g} %"
             )
     raise ValueError(f"mesh: it is no body of revolution, which is all that is computed: {found}")
+
+
+def _welded(surface: Surface) -> Surface:
+    """Give points at one place one number: some programs repeat them at seams."""
+    step = 1e-7 * float(np.ptp(surface.vertices))
+    if step <= 0.0:
+        raise ValueError("mesh: all vertices are at one place")
+    _, first, number = np.unique(
+        np.round(surface.vertices / step), axis=0, return_index=True, return_inverse=True
+    )
+    return Surface(surface.vertices[first], number.reshape(-1)[surface.triangles], surface.tags)
 
 
 def _about(surface: Surface, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -164,13 +176,12 @@ def _crossing(
     z: np.ndarray,
 ) -> np.ndarray:
     """Return where the edge from *i* to *j* meets the plane, as (r, z)."""
-    part = across[i] / (across[i] - across[j])
-    height = z[i] + part * (z[j] - z[i])
     if abs(turned[i] - turned[j]) < _NEAR:
         # The chord lies inside of the circle that the vertices are on: follow the circle.
-        part = turned[i] / (turned[i] - turned[j])
-        return np.array([radius[i] + part * (radius[j] - radius[i]), height])
-    return np.array([along[i] + part * (along[j] - along[i]), height])
+        part, reach = turned[i] / (turned[i] - turned[j]), radius
+    else:
+        part, reach = across[i] / (across[i] - across[j]), along
+    return np.array([reach[i] + part * (reach[j] - reach[i]), z[i] + part * (z[j] - z[i])])
 
 
 def _in_front(first: np.ndarray, second: np.ndarray) -> np.ndarray | None:

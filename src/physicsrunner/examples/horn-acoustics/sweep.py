@@ -18,13 +18,14 @@ from outlines import ELEMENTS, Fineness, Region
 from request import Request
 from triangles import fill
 
-#: Nodes that a sweep may need at its highest frequency: some 15 s and 2 GB for each of the last.
-MOST_NODES: Final = 400_000
+#: Nodes that a sweep may need at its highest frequency: some 20 s and 2 GB there.
+MOST_NODES: Final = 300_000
 COLUMNS: Final = ("frequency", "impedance_real", "impedance_imaginary", "spl_on_axis",
                   "phase_degrees", "di")  # fmt: skip
 
 _STEP = 5.0  # degrees
 _BAND = 1.15  # a mesh serves up to this multiple of the frequency that it is made at
+_FAR = 1e4  # radii: there the directivity index is that of infinity
 _HEARING = 20e-6  # Pa, of 0 dB
 
 
@@ -36,7 +37,7 @@ class Point:
     impedance: complex  #: of the source, p / U, relative to rho c / S
     spl: float  #: dB re 20 uPa, on the axis at the distance asked for
     phase: float  #: degrees, there
-    di: float  #: dB, of the axis over the mean of the whole sphere
+    di: float  #: dB, of the axis over the mean of the whole sphere, far away
     polar: np.ndarray  #: dB relative to the axis, at `angles`
 
     @property
@@ -60,8 +61,14 @@ def angles(region: Region) -> np.ndarray:
     return np.arange(0.0, (90.0 if region.sphere.half else 180.0) + 0.1, _STEP)
 
 
-def refuse_huge(region: Region, request: Request) -> None:
-    """Raise ValueError when the highest frequency needs more nodes than are allowed."""
+def refuse(region: Region, request: Request) -> None:
+    """Raise ValueError when it needs too many nodes, or is to be heard from within the horn."""
+    nearest = region.sphere.radius + abs(region.mouth - region.sphere.centre)
+    if request.distance <= nearest:
+        raise ValueError(
+            f"distance: {request.distance:g} m is too near; it must be more than {nearest:.3g} m, "
+            "outside of the sphere around the horn"
+        )
     corners, after = region.outline.points, np.roll(region.outline.points, -1, axis=0)
     area = 0.5 * abs(float(np.sum(corners[:, 0] * after[:, 1] - after[:, 0] * corners[:, 1])))
     edge = request.sound_speed / request.frequencies[-1] / ELEMENTS
@@ -93,24 +100,20 @@ def _point(
 ) -> Point:
     turn = np.radians(angles(region))
     r, z = request.distance * np.sin(turn), request.distance * np.cos(turn)
-    reach = np.hypot(r, z + region.mouth - region.sphere.centre).min()
-    if reach < region.sphere.radius:
-        raise ValueError(
-            f"distance: {request.distance:g} m is too near; it must be outside of the sphere of "
-            f"{region.sphere.radius:.3g} m around the horn"
-        )
     pressure = solution.waves.pressure(r, z + region.mouth)
     amplitude, axis = np.abs(pressure), complex(pressure[0])
     tiny = 1e-12 * amplitude.max()
     scale = request.density * request.sound_speed * request.velocity
-    # What the source gives out, over the whole sphere at that distance, is the mean intensity.
-    mean = solution.impedance.real * fluid.source_area / (4.0 * np.pi * request.distance**2)
+    # The mean intensity over a whole sphere is what the source gives out; both from far away.
+    far = _FAR * region.sphere.radius
+    forward = abs(solution.waves.pressure(np.zeros(1), np.array([far]))[0])
+    mean = solution.impedance.real * fluid.source_area / (4.0 * np.pi * far**2)
     return Point(
         frequency=frequency,
         impedance=solution.impedance,
         spl=float(20.0 * np.log10(max(abs(axis), tiny) * scale / _HEARING)),
         phase=float(np.degrees(np.angle(axis))),
-        di=float(10.0 * np.log10(max(abs(axis), tiny) ** 2 / mean)),
+        di=float(10.0 * np.log10(max(forward, 1e-12 * np.sqrt(mean)) ** 2 / mean)),
         polar=20.0 * np.log10(np.maximum(amplitude, tiny) / max(abs(axis), tiny)),
     )
 

@@ -159,7 +159,10 @@ def _joined(border: np.ndarray, inner: np.ndarray) -> tuple[np.ndarray, np.ndarr
     points, count = np.vstack([border, inner]), len(border)
     for turn in range(_SMOOTHINGS + 1):
         triangles = Delaunay(points).simplices
-        triangles = triangles[inside(border, points[triangles].mean(axis=1))]
+        # One without a corner on the border cannot lie outside.
+        asked = np.flatnonzero((triangles < count).any(axis=1))
+        outside = asked[~inside(border, points[triangles[asked]].mean(axis=1))]
+        triangles = np.delete(triangles, outside, axis=0)
         area = _areas(points, triangles)
         triangles = triangles[np.abs(area) > 1e-6 * np.median(np.abs(area))]
         if turn < _SMOOTHINGS:
