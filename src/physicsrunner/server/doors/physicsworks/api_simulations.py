@@ -205,6 +205,8 @@ class Simulations:
 
     def _new_run(self, found: SavedCase | RunRecord) -> NewRun:
         if isinstance(found, RunRecord):
+            if found.model_id is None:
+                raise NotFound(f"run {found.number} has no model: its program is its creator's")
             return request_like(found)
         wrong = found.problems()
         if wrong:

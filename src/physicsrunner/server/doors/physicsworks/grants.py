@@ -42,8 +42,8 @@ class Grants:
         self, identity: Identity, simulation: str, run: str, request: Request
     ) -> dict[str, Any]:
         """Return a grant for a file of a run."""
-        file = _file(request)
         record = self._simulations.run_of(identity, simulation, run)
+        file = _file(request)
         place = self._simulations.place(identity, record)
         if place is None:
             raise NotFound(f"run {run} has no files yet: no runner has been given it")
@@ -55,8 +55,8 @@ class Grants:
         self, identity: Identity, simulation: str, request: Request
     ) -> dict[str, Any]:
         """Return a grant for a file of a simulation's model."""
-        file = _file(request)
         found = self._simulations.find(identity, simulation)
+        file = _file(request)
         if isinstance(found, SavedCase):
             model, version = found.row.id, found.row.version
         elif found.model_id is not None and found.model_version is not None:
