@@ -28,7 +28,9 @@ def fill(store: Store, rounds: int = 2) -> list[RunSummary]:
             status=state,
             cancel_requested=asked,
             door=door,
-            **({"attempt": 1, "agent": "node", "deadline": START} if held else {}),
+            attempt=1 if held else 0,
+            agent="node" if held else None,
+            deadline=START if held else None,
         )
         attempt = {"agent": "node", "state": state, "leased_at": START} if held else None
         run, _ = store.add_run(made, [], attempt)

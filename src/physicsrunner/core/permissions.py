@@ -50,6 +50,7 @@ runs:resume       -       own   any       any     own     -      -        -
 runs:retry        -       own   any       any     own     -      -        -
 runs:delete       -       own   any       any     own     -      -        -
 runs:pin          -       own   any       any     own     -      -        -
+runs:update       -       own   any       any     own     -      -        -
 files:read        any     any   any       any     own     own    own      -
 files:write       -       own   any       any     own     own    own      -
 leases:renew      -       own   any       any     own     own    own      -

@@ -32,6 +32,7 @@ SORT_KEYS: Final = (
     "progress_percent",
 )
 MAX_LIMIT: Final = 1000
+LONGEST_NAME: Final = 255  #: characters of a run's name that are kept
 
 #: Front doors for clients of other systems, by which a run may have come.
 DOORS: Final = ("physicsworks", "shakescenario", "ath", "architech")

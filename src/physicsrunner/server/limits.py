@@ -24,13 +24,15 @@ GIB: Final = 1024 * MIB
 # A sender that is in the middle of its body sees our answer only when it has stopped writing or
 # we keep reading for a while; closing at once would reset the connection under the answer.
 LINGER_BYTES: Final = 4 * MIB
+#: What lies below takes messages only, and reads them whole.
+_MESSAGES: Final = (rest.API, "/ath/", "/architech/")
 
 
 @dataclass(frozen=True)
 class Limits:
     """The most that one request may carry, in bytes."""
 
-    json: int = 32 * MIB  #: a message: reports with results, a parameter set
+    json: int = 32 * MIB  #: a message: reports with results, a parameter set, a small mesh
     batch: int = 128 * MIB  #: many runs in one request
     bundle: int = 2 * GIB  #: a model's zip
     upload: int = 1024 * GIB  #: one input file
@@ -47,7 +49,7 @@ class Limits:
             return self.batch
         if path == rest.MODELS:
             return self.bundle
-        return self.json if path.startswith(rest.API) else self.door
+        return self.json if path.startswith(_MESSAGES) else self.door
 
 
 class BodyLimits:

@@ -168,6 +168,18 @@ class FileService:
         summary, number = self._shown(identity, run, attempt)
         return self._spool.existing(summary.id, number, path)
 
+    def places(self, runs: Sequence[RunSummary], path: str) -> Sequence[Path | None]:
+        """
+        Return where one file of each of *runs* lies, which the caller was shown; None: it has none.
+
+        The database is not asked: so many lists can be leafed through.
+        """
+        found: list[Path | None] = []
+        for run in runs:
+            where = self._spool.local(run.id, run.published_attempt or run.attempt, path)
+            found.append(where if where.is_file() else None)
+        return found
+
     def stat(
         self, identity: Identity, run: str | int, path: str, attempt: int | None = None
     ) -> StoredFile:

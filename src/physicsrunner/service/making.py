@@ -17,7 +17,7 @@ from typing import Any, Final
 from physicsrunner.core.paths import check_path
 from physicsrunner.core.permissions import Scope
 from physicsrunner.core.records import changed
-from physicsrunner.core.run import InputFile, NewRun, RunRecord
+from physicsrunner.core.run import LONGEST_NAME, InputFile, NewRun, RunRecord
 from physicsrunner.errors import NotAllowed, NotFound
 from physicsrunner.service import asked
 from physicsrunner.service.access import AccessService, Identity
@@ -66,7 +66,7 @@ class Batch:
         self._inputs: dict[str, int] = {}
         self._asked: dict[str, Asked] = {}
         self._projects: set[str | None] = set()
-        self._studies: set[tuple[str, str | None]] = set()
+        self._studies: set[tuple[str, str | None, str | None]] = set()
         self._like: tuple[NewRun, RunRecord] | None = None  # the last one that was read in full
         self.secrets: dict[str, str] = {}  #: run -> its secrets, encrypted
 
@@ -83,7 +83,7 @@ class Batch:
         asked.check_texts(request)
         self._check_project(request.project_id)
         if request.study_id is not None and request.study_id != known_study:
-            self._check_study(request.study_id, request.project_id)
+            self._check_study(request.study_id, request.project_id, request.door)
         version, title = request.model_version, None
         if request.model_id is not None:
             model = self._model(request.model_id, version)
@@ -92,7 +92,7 @@ class Batch:
         made = RunRecord(
             id=run,
             number=0,
-            name=(request.name or title or "run")[:_LONGEST_NAME],
+            name=(request.name or title or "run")[:LONGEST_NAME],
             created_by=self._identity.subject,
             created_at=self._now,
             updated_at=self._now,
@@ -122,7 +122,7 @@ class Batch:
         return changed(
             like,
             id=run,
-            name=(request.name or "")[:_LONGEST_NAME],
+            name=(request.name or "")[:LONGEST_NAME],
             description=request.description,
             parameters=request.parameters,
         )
@@ -150,10 +150,10 @@ class Batch:
             self._maker.access.require_new(self._identity, "runs:create", project)
             self._projects.add(project)
 
-    def _check_study(self, study: str, project: str | None) -> None:
-        if (study, project) not in self._studies:
-            self._maker.studies.joined(self._identity, study, project)
-            self._studies.add((study, project))
+    def _check_study(self, study: str, project: str | None, door: str | None) -> None:
+        if (study, project, door) not in self._studies:
+            self._maker.studies.joined(self._identity, study, project, door)
+            self._studies.add((study, project, door))
 
     def _model(self, model: str, version: str | None) -> ModelRow:
         found = self._models.get((model, version))
@@ -208,7 +208,6 @@ def _is_like(request: NewRun, other: NewRun) -> bool:
     return all(mine is others or not (mine or others) for mine, others in pairs)
 
 
-_LONGEST_NAME: Final = 255
 #: The fields of a request, but for id, name, description and parameters: what is compared by its
 #: value, and what is compared by being the same.
 _plain: Final = attrgetter(

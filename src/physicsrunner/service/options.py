@@ -74,6 +74,11 @@ class ServerOptions:
     tls_key: Path | None = None
 
     @property
+    def door_caps(self) -> Mapping[str, int]:
+        """How many runs that came by a door may run at once, for open doors that have a limit."""
+        return {"ath": self.ath_max_concurrent_runs} if "ath" in self.doors else {}
+
+    @property
     def terms(self) -> LeaseTerms:
         """How long leases last; they are renewed four times in that time."""
         return LeaseTerms(lease_s=self.lease_s, renew_s=self.lease_s / 4, grace_s=self.grace_s)

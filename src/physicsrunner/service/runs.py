@@ -205,6 +205,12 @@ class RunService:
         self._access.require(identity, "runs:read", record, asked=run)
         return self._book.overlay(record)
 
+    def summary(self, identity: Identity, run: str | int) -> RunSummary:
+        """Return a run without its heavy parts; raise `NotFound`."""
+        found = self._steering.found(run)
+        self._access.require(identity, "runs:read", found, asked=run)
+        return self._book.overlay(found)
+
     def reason(self, run: RunSummary) -> str:
         """Return in words why *run*, which the caller was shown, is where it is."""
         return self._reasons.of(run)
@@ -275,8 +281,20 @@ class RunService:
         self._inputs.write_beside(added)
         return added
 
-    def delete(self, identity: Identity, run: str | int) -> RunSummary:
-        """Delete a run that has ended, with its files; return it as it was."""
+    def rename(
+        self, identity: Identity, run: str | int, name: str, description: str | None
+    ) -> RunRecord:
+        """Give a run another name and description."""
+        return self._now_as(self._steering.rename(identity, run, name, description))
+
+    def delete(self, identity: Identity, run: str | int, *, abandon: bool = False) -> RunSummary:
+        """
+        Delete a run that has ended, with its files; return it as it was.
+
+        With *abandon* one that was asked to stop is not waited for: see `Steering.abandon`.
+        """
+        if abandon:
+            self._steering.abandon(identity, run)
         return self._steering.delete(identity, run)
 
     def delete_many(self, identity: Identity, runs: Sequence[str]) -> Ids:

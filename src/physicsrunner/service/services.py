@@ -163,6 +163,8 @@ def _put_together(
     files = FileService(store, access, spool, feed, Masks(store, safe), now=now)
     models = ModelService(store, FolderBlobs(data / "models", ".zip"), access, now=now)
     studies = StudyService(store, access, now=now)
+    for door, cap in options.door_caps.items():
+        studies.keep_of_door(door, cap)
     queue = open_queue(
         store,
         access,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from physicsrunner.core.run import RunRecord, RunSummary
+from physicsrunner.core.run import LONGEST_NAME, NewRun, RunRecord, RunSummary
 from physicsrunner.core.state import HELD, LEASABLE, TERMINAL, RunEvent, RunState
 from physicsrunner.errors import (
     Conflict,
@@ -159,6 +159,41 @@ class Steering:
         if added.retry_of != present.id:
             raise Conflict(f"there is a run {added.id} already, and it repeats another one")
         return added
+
+    def rename(
+        self, identity: Identity, run: str | int, name: str, description: str | None
+    ) -> RunSummary:
+        """Give a run another name and description, whether it has ended or not."""
+        now = self._now()
+        asked.check_own(NewRun(name=name, description=description))
+        fields = {"name": name[:LONGEST_NAME], "description": description}
+
+        def decide(present: RunSummary) -> Change | None:
+            if all(getattr(present, key) == value for key, value in fields.items()):
+                return None
+            event = facts.event(
+                present, live.RENAMED, now, name=name, requested_by=identity.subject
+            )
+            return Change({**fields, "updated_at": now}, events=[event])
+
+        return self._changed(identity, "runs:update", run, decide)
+
+    def abandon(self, identity: Identity, run: str | int) -> RunSummary:
+        """
+        End a run that was asked to stop without waiting for its holder, so that it can be deleted.
+
+        Its holder has lost the lease, and stops the program as soon as it hears of that. All
+        others stay as they are.
+        """
+        now = self._now()
+
+        def decide(present: RunSummary) -> Change | None:
+            if present.status not in HELD or not present.cancel_requested or present.pinned:
+                return None
+            outcome = {"requested_by": identity.subject}
+            return over(present, RunEvent.CANCELLED, now, why={}, outcome=outcome)
+
+        return self._changed(identity, "runs:delete", run, decide)
 
     def delete(self, identity: Identity, run: str | int) -> RunSummary:
         """

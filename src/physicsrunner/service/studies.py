@@ -2,15 +2,16 @@
 Studies: runs that belong together, and how many of them may run at once.
 
 Promises: a study's id is its idempotency key; what the caller may not read is not there for them;
-how its runs stand comes from counters, however many runs it has.
+how its runs stand comes from counters, however many runs it has. The runs of a door that carries
+out only so many at once are a study of that door's, which everybody who comes by it joins.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Final
 
 from physicsrunner.core.run import NewStudy
 from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound
@@ -20,6 +21,9 @@ from physicsrunner.service.names import title_of
 from physicsrunner.store.base import Store, StudyRow
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
+
+#: In place of a person who created a study.
+SERVER: Final = "physicsrunner"
 
 Documents = list[dict[str, Any]]  # inside the class, `list` is the method
 
@@ -66,8 +70,21 @@ class StudyService:
             raise NotAllowed(f"study {found.id} was created by somebody else")
         return found
 
-    def joined(self, identity: Identity, study: str, project: str | None) -> StudyRow:
-        """Return the study that a new run of *project* joins, or raise."""
+    def keep_of_door(self, door: str, cap: int) -> None:
+        """Have the study of all runs that come by *door*, of which *cap* may run at once."""
+        name = f"runs by the door {door}"
+        row = StudyRow(of_door(door), name, SERVER, self._now(), None, cap)
+        found = self._store.add_study(row, _created(row))
+        if found.max_concurrent_runs != cap:
+            self._store.cap_study(row.id, cap, replace(_created(row), type=live.STUDY_CHANGED))
+
+    def joined(
+        self, identity: Identity, study: str, project: str | None, door: str | None = None
+    ) -> StudyRow:
+        """Return the study that a new run of *project*, which came by *door*, joins, or raise."""
+        found = self._store.study(study)
+        if found is not None and door is not None and study == of_door(door):
+            return found
         found = self._visible(identity, study)
         if found.project_id != project:
             raise InvalidRequest(f"study {study} is not in the project of the run")
@@ -103,6 +120,11 @@ class StudyService:
             **{name: value for name, value in asdict(row).items() if value is not None},
             "counts": {state.value: number for state, number in counts.items() if number},
         }
+
+
+def of_door(door: str) -> str:
+    """Return the id of the study of all runs that come by *door*."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:physicsrunner:door:{door}"))
 
 
 def _created(row: StudyRow) -> Event:

@@ -256,6 +256,10 @@ class StudyStore(Protocol):
         """Keep a study and write *told*; one of that id that is there stays and is returned."""
         ...
 
+    def cap_study(self, study_id: str, cap: int | None, told: Event) -> None:
+        """Let *cap* runs of a study run at once from now on, and write *told*."""
+        ...
+
     def study(self, study_id: str) -> StudyRow | None:
         """Return a study; None if there is none."""
         ...

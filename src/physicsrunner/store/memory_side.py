@@ -210,6 +210,12 @@ class MemorySide(MemoryEvents):
                 self._tell([told], by)
             return self._studies[row.id]
 
+    def cap_study(self, study_id: str, cap: int | None, told: Event) -> None:
+        """Let *cap* runs of a study run at once from now on, and write *told*."""
+        with self._lock:
+            self._studies[study_id] = replace(self._studies[study_id], max_concurrent_runs=cap)
+            self._tell([told], None)
+
     def study(self, study_id: str) -> StudyRow | None:
         """Return a study; None if there is none."""
         with self._lock:

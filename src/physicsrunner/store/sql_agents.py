@@ -109,6 +109,16 @@ class SqlAgents(SqlEvents):
 
         return self._write(work, by)
 
+    def cap_study(self, study_id: str, cap: int | None, told: Event) -> None:
+        """Let *cap* runs of a study run at once from now on, and write *told*."""
+
+        def work(transaction: Transaction) -> None:
+            changed = update(schema.studies).where(_STUDIES.id == study_id)
+            transaction.connection.execute(changed.values(max_concurrent_runs=cap))
+            transaction.write_events([told])
+
+        self._write(work, None)
+
     def study(self, study_id: str) -> StudyRow | None:
         """Return a study; None if there is none."""
         with self._db.read() as connection:

@@ -121,19 +121,18 @@ def _ways(wanted: RunFilter, counts: Counts) -> list[Way]:
 
 
 def _of_door(wanted: RunFilter, counts: Counts) -> Way:
-    asked, others = true(), false()
-    wants = [(others, state) for state in wanted.status]
+    wants = [(False, state) for state in wanted.status]
     if not wanted.asked_is_cancelled:
-        wants += [(asked, state) for state in wanted.status]
+        wants += [(True, state) for state in wanted.status]
     elif RunState.CANCELLED in wanted.status:
-        wants += [(asked, state) for state in RunState]
+        wants += [(True, state) for state in RunState]
     branches = [
         and_(
             _RUNS.door == wanted.door,
-            _RUNS.cancel_requested == is_asked,
+            _RUNS.cancel_requested == (true() if asked else false()),
             _RUNS.status == state.value,
         )
-        for is_asked, state in wants
+        for asked, state in wants
     ]
     return Way(_number_of_door(wanted, counts), branches, frozenset({"door", "status"}))
 
