@@ -1,0 +1,282 @@
+"""
+The use cases of the acoustics door, each a few calls of the services.
+
+Promises: a job is a run of the door's model, in the door's study, which lets so many run at once as
+the operator decided, first come first served; its mesh is an input, kept once by its content; the
+rest of its request is its parameters, whole. Nothing is kept here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from physicsrunner.core.lease import FAIL
+from physicsrunner.core.run import InputFile, NewRun, RunFilter, RunRecord, RunSummary
+from physicsrunner.core.state import TERMINAL
+from physicsrunner.errors import Conflict, NotFound, PhysicsRunnerError
+from physicsrunner.server.doors.ath import jobs
+from physicsrunner.server.doors.ath.payload import MESH, Solve, default_name
+from physicsrunner.server.doors.words import states_of, word
+from physicsrunner.service import asked
+from physicsrunner.service.identity import Identity
+from physicsrunner.service.services import Services
+from physicsrunner.service.studies import of_door
+
+#: Where a job's mesh lies for main.py, below ``inputs/``.
+MESH_INPUT: Final = "mesh.json"
+#: Where main.py leaves its results, and its mesh: the first that is there.
+RESULTS: Final = ("outputs/data_files/results.json", "outputs/results.json")
+ARTIFACTS: Final = ("outputs/data_files/mesh.msh",)
+_MESH_END: Final = b"$EndElements"
+_PAGE: Final = 1000
+_PIECE: Final = 1024 * 1024
+
+
+class WrongState(Conflict):
+    """A job is not in a state in which this can be done."""
+
+    status_hint = 400  # as clients of the document know it
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a job."""
+
+    name: str
+    path: Path
+    sha256: str | None
+
+
+class JobManager:
+    """Jobs in the words of the document. Thread-safe."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def solve(self, who: Identity, wanted: Solve) -> str:
+        """Put a job into the queue; return its id."""
+        model = self._services.packaged.model(who, self._services.options.ath_model)
+        run = self._services.runs.create(
+            who,
+            NewRun(
+                model_id=model.id,
+                model_version=model.version,
+                name=_name(wanted.label, wanted),
+                description=jobs.described(wanted.fields),
+                parameters={**model.parameters, **wanted.fields},
+                configuration={
+                    "on_lost_contact": FAIL,
+                    jobs.DOOR: {"fields": list(wanted.names)},
+                },
+                inputs=[] if wanted.mesh is None else [self._kept(who, wanted.mesh)],
+                study_id=of_door(jobs.DOOR),
+                door=jobs.DOOR,
+            ),
+        )
+        return run.id
+
+    def _kept(self, who: Identity, mesh: bytes) -> InputFile:
+        handle, name = tempfile.mkstemp(dir=self._services.scratch, prefix="mesh-")
+        path = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(mesh)
+            sha256 = hashlib.sha256(mesh).hexdigest()
+            return InputFile(MESH_INPUT, sha256, self._services.runs.store_input(who, sha256, path))
+        finally:
+            path.unlink(missing_ok=True)
+
+    def status(self, who: Identity, job: str) -> dict[str, Any]:
+        """Return where a job stands."""
+        return jobs.status(self._found(who, job))
+
+    def show(self, who: Identity, job: str) -> dict[str, Any]:
+        """Return a job as lists show it, and its configuration but for the mesh."""
+        run = self._services.runs.get(who, _key(job))
+        return {**self._items([run])[0], "config": jobs.config(run)}
+
+    def stop(self, who: Identity, job: str) -> str:
+        """
+        Stop a job; return its state, which is ``cancelled``. Stopped twice, it is stopped.
+
+        Raises
+        ------
+        WrongState
+            If it has ended otherwise.
+        """
+        run = self._found(who, job)
+        state = word(jobs.DOOR, run)
+        if state not in (jobs.COMPLETE, jobs.ERROR):
+            state = word(jobs.DOOR, self._services.runs.cancel(who, run.id))
+        if state != jobs.CANCELLED:
+            raise WrongState(f"job {run.id} cannot be stopped: its status is {state}")
+        return state
+
+    def label(self, who: Identity, job: str, label: str | None) -> dict[str, Any]:
+        """Give a job another label, or none; return it as lists show it."""
+        run = self._services.runs.get(who, _key(job))
+        if run.door == jobs.DOOR:
+            name = label or default_name(jobs.config(run))
+            description: str | None = jobs.relabelled(run, label)
+        else:
+            name, description = label or "run", run.description
+        return self._items([self._services.runs.rename(who, run.id, name, description)])[0]
+
+    def delete(self, who: Identity, job: str) -> str:
+        """Delete a job that has ended, or was stopped and has not ended yet; return its id."""
+        return self._services.runs.delete(who, _key(job), abandon=True).id
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def results(self, who: Identity, job: str) -> Artifact:
+        """
+        Return the file of results of a job that is complete.
+
+        Raises
+        ------
+        WrongState
+            If it is not complete.
+        NotFound
+            If its main.py left none.
+        """
+        run = self._found(who, job)
+        state = word(jobs.DOOR, run)
+        if state != jobs.COMPLETE:
+            raise WrongState(f"job {run.id} has no results: its status is {state}")
+        return self._file(who, run, RESULTS, "results")
+
+    def mesh(self, who: Identity, job: str) -> Artifact:
+        """Return the mesh that a job's main.py left, also while it goes on."""
+        run = self._found(who, job)
+        found = self._file(who, run, ARTIFACTS, "mesh artifact")
+        if not _is_whole(run, found.path):
+            raise NotFound(f"the mesh artifact of job {run.id} is still on its way")
+        return found
+
+    def _file(self, who: Identity, run: RunSummary, paths: Sequence[str], what: str) -> Artifact:
+        files = self._services.files
+        for path in paths:
+            try:
+                where = files.path(who, run.id, path)
+                return Artifact(where.name, where, files.stat(who, run.id, path).sha256)
+            except NotFound:
+                continue
+        raise NotFound(f"job {run.id} has no {what}: its program left no {paths[0]}")
+
+    # -- lists ---------------------------------------------------------------------------------
+
+    def page(
+        self, who: Identity, status: str, limit: int, offset: int, *, every: bool
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return a page of jobs, the newest first, and how many there are in all."""
+        names = [name.strip() for name in status.split(",") if name.strip()]
+        wanted = RunFilter(
+            status=states_of(jobs.DOOR, names),
+            asked_is_cancelled=True,
+            door=None if every else jobs.DOOR,
+            limit=limit,
+            offset=offset,
+        )
+        page = self._services.runs.list(who, wanted)
+        return self._items(page.runs), page.total
+
+    def _items(self, runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
+        """Return runs as items; which files they have is asked of the disk alone."""
+        results, meshes = (self._places(runs, paths) for paths in (RESULTS, ARTIFACTS))
+        return [
+            jobs.item(
+                run,
+                results=result is not None,
+                mesh=mesh is not None and _is_whole(run, mesh),
+            )
+            for run, result, mesh in zip(runs, results, meshes, strict=True)
+        ]
+
+    def _places(self, runs: Sequence[RunSummary], paths: Sequence[str]) -> list[Path | None]:
+        places: list[Path | None] = [None] * len(runs)
+        for path in paths:
+            found = self._services.files.places(runs, path)
+            places = [first or other for first, other in zip(places, found, strict=True)]
+        return places
+
+    def export(self, who: Identity, *, every: bool) -> Iterator[bytes]:
+        """Return the pieces of a JSON document of all jobs, with what was sent for each."""
+        runs: list[RunSummary] = []
+        wanted = RunFilter(door=None if every else jobs.DOOR, limit=_PAGE, sort="created_at")
+        while len(runs) % _PAGE == 0:
+            page = self._services.runs.list(who, replace(wanted, offset=len(runs))).runs
+            if not page:
+                break
+            runs += page
+        return self._exported(who, [run.id for run in runs])
+
+    def _exported(self, who: Identity, ids: Sequence[str]) -> Iterator[bytes]:
+        yield b'{"items":['
+        begun = False
+        for job in ids:
+            try:
+                run = self._services.runs.get(who, job)
+            except NotFound:
+                continue  # deleted since
+            yield b"," if begun else b""
+            begun = True
+            yield from self._one(who, run)
+        yield b"]}"
+
+    def _one(self, who: Identity, run: RunRecord) -> Iterator[bytes]:
+        item = json.dumps(self._items([run])[0])
+        config = jobs.config(run)
+        yield item[:-1].encode() + b', "config": {'
+        for place, name in enumerate(config):
+            yield (", " if place else "").encode() + json.dumps(name).encode() + b": "
+            if name == MESH and run.inputs:
+                yield from self._mesh_of(who, run)
+            else:
+                yield json.dumps(config[name]).encode()
+        yield b"}}"
+
+    def _mesh_of(self, who: Identity, run: RunRecord) -> Iterator[bytes]:
+        """Yield a job's mesh, which is JSON already; null where it is gone."""
+        sha256 = next((one["sha256"] for one in run.inputs if one["path"] == MESH_INPUT), "")
+        try:
+            file = self._services.runs.input_path(who, sha256, run.id).open("rb")
+        except (PhysicsRunnerError, OSError):
+            yield b"null"
+            return
+        with file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+    def _found(self, who: Identity, job: str) -> RunSummary:
+        return self._services.runs.summary(who, _key(job))
+
+
+def _key(job: str) -> str:
+    """Return the id that *job* is; whatever can be none is not there."""
+    try:
+        return asked.run_id(job)
+    except PhysicsRunnerError:
+        raise NotFound(f"there is no job {job[:60]!r}") from None
+
+
+def _name(label: str | None, wanted: Solve) -> str:
+    return (label or "").replace("\0", "") or default_name(wanted.fields)
+
+
+def _is_whole(run: RunSummary, mesh: Path) -> bool:
+    """Say whether *mesh* has come to its end; while its program runs, its last line says so."""
+    if run.status in TERMINAL:
+        return True
+    try:
+        with mesh.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 64))
+            return file.read().rstrip().endswith(_MESH_END)
+    except OSError:
+        return False
