@@ -53,11 +53,19 @@ AT_ONCE = {"retry_delay_seconds": 0}
 class Fleet:
     """One server, its agents, and what they carry out."""
 
-    def __init__(self, processes: Processes, *, lease_s: float = 60.0, grace_s: float = 300.0):
+    def __init__(
+        self,
+        processes: Processes,
+        *,
+        lease_s: float = 60.0,
+        grace_s: float = 300.0,
+        **environment: str,
+    ) -> None:
         self.processes = processes
         terms = {
             "PHYSICSRUNNER_LEASE_S": f"{lease_s:g}",
             "PHYSICSRUNNER_GRACE_S": f"{grace_s:g}",
+            **environment,
         }
         self.server: ServerProcess = processes.server(None, **terms)
         self.rope = processes.folder / "rope"
