@@ -83,7 +83,8 @@ def _field(axis: Axes, region: Region, step: Step) -> None:
     level = 20.0 * np.log10(np.maximum(np.abs(step.solution.pressure[:count]), 1e-9))
     r, z = 1e3 * mesh.doflocs[:, :count]
     top = 3.0 * np.ceil(float(level.max()) / 3.0)
-    steps = np.arange(top - 42.0, top + 0.1, 1.0)
+    low = 3.0 * np.floor(max(float(level.min()), top - 42.0) / 3.0)
+    steps = np.linspace(low, top, 43)
     for side in (1.0, -1.0):
         shown = axis.tricontourf(z, side * r, mesh.t[:3].T, np.clip(level, steps[0], steps[-1]),
                                  levels=steps, cmap="viridis")  # fmt: skip
@@ -97,5 +98,6 @@ def _field(axis: Axes, region: Region, step: Step) -> None:
             axis.plot(*body.T, color=INK, linewidth=0.8)
     axis.set(aspect="equal", xlabel="along the axis / mm", ylabel="mm")
     axis.set_title(f"level of the field at {step.point.frequency:.0f} Hz", fontsize=9.5, loc="left")
-    axis.figure.colorbar(shown, ax=axis, pad=0.02, label="dB re $\\rho$cv", shrink=0.9,
-                         ticks=steps[::6])  # fmt: skip
+    ticks = np.arange(low, top + 0.1, 6.0 if top - low > 24.0 else 3.0)
+    label = "dB re $\\rho$cv"
+    axis.figure.colorbar(shown, ax=axis, pad=0.02, label=label, shrink=0.9, ticks=ticks)
