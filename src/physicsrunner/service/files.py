@@ -168,17 +168,19 @@ class FileService:
         summary, number = self._shown(identity, run, attempt)
         return self._spool.existing(summary.id, number, path)
 
-    def places(self, runs: Sequence[RunSummary], path: str) -> Sequence[Path | None]:
+    def place(self, run: RunSummary, path: str) -> Path:
+        """Return where a file of *run*, which the caller was shown, lies if it is there."""
+        return self._spool.local(run.id, run.published_attempt or run.attempt, path)
+
+    def names(self, runs: Sequence[RunSummary], folder: str) -> Sequence[Sequence[str]]:
         """
-        Return where one file of each of *runs* lies, which the caller was shown; None: it has none.
+        Return the names of the files in one folder of each of *runs*, which the caller was shown.
 
         The database is not asked: so many lists can be leafed through.
         """
-        found: list[Path | None] = []
-        for run in runs:
-            where = self._spool.local(run.id, run.published_attempt or run.attempt, path)
-            found.append(where if where.is_file() else None)
-        return found
+        return [
+            self._spool.names(run.id, run.published_attempt or run.attempt, folder) for run in runs
+        ]
 
     def stat(
         self, identity: Identity, run: str | int, path: str, attempt: int | None = None

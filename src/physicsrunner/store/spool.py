@@ -25,7 +25,7 @@ import hashlib
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
@@ -230,6 +230,14 @@ class Spool:
         if local.is_symlink() or not local.is_file():
             raise NotFound(f"attempt {attempt} of run {run} has no file {path!r}")
         return local
+
+    def names(self, run: str, attempt: int, folder: str) -> Sequence[str]:
+        """Return the names of the files that lie in *folder* itself, sorted."""
+        try:
+            with os.scandir(self._name(run, attempt, folder)) as found:
+                return sorted(entry.name for entry in found if entry.is_file(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
 
     def files(self, run: str, attempt: int) -> Iterator[tuple[str, int]]:
         """Iterate over the attempt's files: path and size in bytes, in no order."""

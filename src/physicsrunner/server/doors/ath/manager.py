@@ -31,9 +31,10 @@ from physicsrunner.service.studies import of_door
 
 #: Where a job's mesh lies for main.py, below ``inputs/``.
 MESH_INPUT: Final = "mesh.json"
-#: Where main.py leaves its results, and its mesh: the first that is there.
-RESULTS: Final = ("outputs/data_files/results.json", "outputs/results.json")
-ARTIFACTS: Final = ("outputs/data_files/mesh.msh",)
+FOLDER: Final = "outputs/data_files"  #: what main.py left in ``outputs/files``
+#: How the names of main.py's results and of its mesh end there.
+RESULTS: Final = "results.json"
+ARTIFACT: Final = ".msh"
 _MESH_END: Final = b"$EndElements"
 _PAGE: Final = 1000
 _PIECE: Final = 1024 * 1024
@@ -150,25 +151,23 @@ class JobManager:
         state = word(jobs.DOOR, run)
         if state != jobs.COMPLETE:
             raise WrongState(f"job {run.id} has no results: its status is {state}")
-        return self._file(who, run, RESULTS, "results")
+        return self._file(who, run, RESULTS)
 
     def mesh(self, who: Identity, job: str) -> Artifact:
         """Return the mesh that a job's main.py left, also while it goes on."""
         run = self._found(who, job)
-        found = self._file(who, run, ARTIFACTS, "mesh artifact")
+        found = self._file(who, run, ARTIFACT)
         if not _is_whole(run, found.path):
-            raise NotFound(f"the mesh artifact of job {run.id} is still on its way")
+            raise NotFound(f"the mesh of job {run.id} is still on its way")
         return found
 
-    def _file(self, who: Identity, run: RunSummary, paths: Sequence[str], what: str) -> Artifact:
+    def _file(self, who: Identity, run: RunSummary, ending: str) -> Artifact:
         files = self._services.files
-        for path in paths:
-            try:
-                where = files.path(who, run.id, path)
-                return Artifact(where.name, where, files.stat(who, run.id, path).sha256)
-            except NotFound:
-                continue
-        raise NotFound(f"job {run.id} has no {what}: its program left no {paths[0]}")
+        name = _named(files.names([run], FOLDER)[0], ending)
+        if name is None:
+            raise NotFound(f"job {run.id} left no file *{ending} in outputs/files")
+        path = f"{FOLDER}/{name}"
+        return Artifact(name, files.path(who, run.id, path), files.stat(who, run.id, path).sha256)
 
     # -- lists ---------------------------------------------------------------------------------
 
@@ -189,22 +188,20 @@ class JobManager:
 
     def _items(self, runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
         """Return runs as items; which files they have is asked of the disk alone."""
-        results, meshes = (self._places(runs, paths) for paths in (RESULTS, ARTIFACTS))
+        folders = self._services.files.names(runs, FOLDER)
         return [
             jobs.item(
                 run,
-                results=result is not None,
-                mesh=mesh is not None and _is_whole(run, mesh),
+                results=_named(names, RESULTS) is not None,
+                mesh=self._has_mesh(run, _named(names, ARTIFACT)),
             )
-            for run, result, mesh in zip(runs, results, meshes, strict=True)
+            for run, names in zip(runs, folders, strict=True)
         ]
 
-    def _places(self, runs: Sequence[RunSummary], paths: Sequence[str]) -> list[Path | None]:
-        places: list[Path | None] = [None] * len(runs)
-        for path in paths:
-            found = self._services.files.places(runs, path)
-            places = [first or other for first, other in zip(places, found, strict=True)]
-        return places
+    def _has_mesh(self, run: RunSummary, name: str | None) -> bool:
+        if name is None or run.status in TERMINAL:
+            return name is not None
+        return _is_whole(run, self._services.files.place(run, f"{FOLDER}/{name}"))
 
     def export(self, who: Identity, *, every: bool) -> Iterator[bytes]:
         """Return the pieces of a JSON document of all jobs, with what was sent for each."""
@@ -268,6 +265,12 @@ def _key(job: str) -> str:
 
 def _name(label: str | None, wanted: Solve) -> str:
     return (label or "").replace("\0", "") or default_name(wanted.fields)
+
+
+def _named(names: Sequence[str], ending: str) -> str | None:
+    """Return the first of *names* that ends so; one that is nothing but *ending* goes first."""
+    found = [name for name in names if name.endswith(ending)]
+    return min(found, key=lambda name: (name != ending, name), default=None)
 
 
 def _is_whole(run: RunSummary, mesh: Path) -> bool:
