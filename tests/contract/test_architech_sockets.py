@@ -118,6 +118,11 @@ def test_on_this_machine_no_token_is_needed(tmp_path: Path) -> None:
             mine.wait("connected")
             mine.send(token="wrong")
             assert mine.ended() == NOT_AUTHENTICATED
+        with line(server, "desk", token=None) as mine, line(server, "desk", token=None) as other:
+            mine.wait("connected")
+            other.wait("connected")
+            other.send(token=token)
+            assert other.ended() == ID_TAKEN
 
 
 def test_a_revoked_token_hears_no_more(server: RestServer) -> None:

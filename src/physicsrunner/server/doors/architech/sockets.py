@@ -23,6 +23,7 @@ from physicsrunner.errors import (
     InvalidRequest,
     NotAuthenticated,
     PhysicsRunnerError,
+    ServerUnavailable,
     TooLarge,
 )
 from physicsrunner.server.doors.architech.clients import Client, Clients, in_words
@@ -127,6 +128,14 @@ class ClientSockets:
         return simulation_run(self._services.runs.get(client.identity, run))
 
 
+class _Ended(Exception):
+    """A message ends its connection."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class _Reader:
     """Takes what one client asks for, one thing after the other."""
 
@@ -145,8 +154,11 @@ class _Reader:
             try:
                 message = parsed(await client.socket.receive_text())
                 client.say(await self._answer(message))
-            except (TooLarge, NotAuthenticated) as error:
-                client.code = _code(error)
+            except _Ended as ended:
+                client.code = ended.code
+                return
+            except TooLarge:
+                client.code = TOO_BIG
                 return
             except PhysicsRunnerError as error:
                 self._errors += 1
@@ -168,7 +180,10 @@ class _Reader:
         if "ping" in message:
             return {"type": "pong", "pong": message["ping"]}
         if "token" in message and self._first:
-            await self._door.rename(self._client, message)
+            try:
+                await self._door.rename(self._client, message)
+            except PhysicsRunnerError as error:  # a token that was given is what counts
+                raise _Ended(_code(error)) from None
             return {"type": "authenticated", "user": self._client.identity.subject}
         raise InvalidRequest("a message is {subscribe: ID}, {unsubscribe: ID} or {ping: ...}")
 
@@ -199,4 +214,6 @@ def _code(error: PhysicsRunnerError) -> int:
         return ID_TAKEN
     if isinstance(error, TooLarge):
         return TOO_BIG
+    if isinstance(error, ServerUnavailable):
+        return TRY_LATER
     return BAD_MESSAGES if isinstance(error, InvalidRequest) else NOT_AUTHENTICATED
