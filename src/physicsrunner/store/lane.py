@@ -11,12 +11,14 @@ Promises:
   of the calls returns.
 
 There is no thread of its own: the first caller that comes leads, those who come while it commits
-are the next group. A listener or a work must never write itself.
+are the next group, and who leads that waits a moment until it is no smaller than the last one, but
+no longer than half of what that took. A listener or a work must never write itself.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -30,6 +32,7 @@ from physicsrunner.wire.live import Event
 
 T = TypeVar("T")
 MOST: Final = 64  # works in one transaction: nobody waits long for the others' work
+_MOMENT_S: Final = 0.002
 
 
 class Lane:
@@ -41,6 +44,9 @@ class Lane:
         self._lock = threading.Lock()
         self._waiting: deque[Job[Any]] = deque()
         self._leader: int | None = None  # a thread
+        self._enough = threading.Condition(self._lock)
+        self._wanted = 0  # works that a leader waits for; 0: nobody does
+        self._last = (1, 0.0)  # works of the last group, and the seconds that they took
 
     def do(self, work: Callable[[Transaction], T], by: Actor | None = None) -> T:
         """Carry out *work*, asked for by *by*, in a transaction; return its answer."""
@@ -57,6 +63,8 @@ class Lane:
             self._waiting.append(job)
             if self._leader is None:
                 job.leads, self._leader = True, threading.get_ident()
+            elif 0 < self._wanted <= len(self._waiting):
+                self._enough.notify()
         if not job.leads:
             job.turn.acquire()
         if job.leads:
@@ -69,12 +77,15 @@ class Lane:
         """Carry out all that waits now, then give the lead to the first who came meanwhile."""
         with self._lock:
             self._leader = threading.get_ident()
+            self._gather()
             group = self._group()
+        start = time.perf_counter()
         try:
             told = carry_out(self._db, group)
             if told:
                 self._tell(told)
         finally:
+            self._last = len(group), time.perf_counter() - start
             with self._lock:
                 next_one = self._waiting[0] if self._waiting else None
                 self._leader = None if next_one is None else 0  # nobody yet, but no longer us
@@ -83,6 +94,18 @@ class Lane:
                 next_one.turn.release()
             for job in group[1:]:
                 job.turn.release()
+
+    def _gather(self) -> None:
+        """
+        Wait for a moment for as many as came last: those are on their way back with the next.
+
+        Whoever came first would else be carried out alone, and all others wait for that.
+        """
+        number, took_s = self._last
+        if len(self._waiting) < number:
+            self._wanted = number
+            self._enough.wait(min(_MOMENT_S, took_s / 2))
+            self._wanted = 0
 
     def _group(self) -> list[Job[Any]]:
         """Take those that are next and of one kind."""
