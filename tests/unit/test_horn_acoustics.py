@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from physicsrunner.client.case import read_case
 from physicsrunner.examples import EXAMPLES, check
 from tests.support.beside import Modules, beside
 from tests.support.require import require_module
@@ -207,8 +209,6 @@ def test_what_gives_no_horn_is_named(
 
 def test_defaults_are_those_of_the_case_file(horn: Modules) -> None:
     """A payload of another program has few of the names: nothing else changes by that."""
-    from physicsrunner.client.case import read_case
-
     full = horn.request.read(read_case(EXAMPLE.folder).parameters({}), has_mesh=False)
     bare = horn.request.read({}, has_mesh=False)
     assert full.check
@@ -523,3 +523,28 @@ def test_the_document_has_everything_by_frequency(horn: Modules) -> None:
     assert polar[0][0] == [0.0, 0.0]
     part = horn.sweep.document(region, asked, points[:1], {})
     assert part["metadata"]["partial"] is True
+
+
+# -- its page --------------------------------------------------------------------------------------
+
+
+def test_the_page_names_all_parameters_and_the_case_has_them(horn: Modules) -> None:
+    """Each formula's too; and the case file offers every one of them to the command line."""
+    page = (Path(__file__).resolve().parents[2] / "docs/horn-acoustics.md").read_text("utf-8")
+    table = page[page.index("## Parameters") : page.index("Other names are told")]
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
+    shapes = {name for f in horn.horns._FORMULAS for name in horn.horns.parameters_of(f)}
+    assert named == horn.request._OWN | shapes
+    assert set(read_case(EXAMPLE.folder).document.parameters) == named
+    formulas = dict(re.findall(r"^\| ([\w-]+) \| `([\w ]+)` \|", page, re.MULTILINE))
+    assert {name: set(takes.split()) for name, takes in formulas.items()} == {
+        name: set(horn.horns.parameters_of(name)) for name in horn.horns._FORMULAS
+    }
+
+
+def test_the_page_states_the_deviation(horn: Modules) -> None:
+    """And the tolerance that `demo --check` holds it to."""
+    page = (Path(__file__).resolve().parents[2] / "docs/horn-acoustics.md").read_text("utf-8")
+    assert f"allowed are {EXAMPLE.tolerance:g} " in page
+    points = 2 * len(horn.piston.KA) + len(horn.piston.ANGLES) + 2 * len(horn.piston.SPHERE_KA)
+    assert f"of the {points} deviations" in page
