@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from physicsrunner.core.run import RunSummary
+from physicsrunner.errors import InvalidRequest
 
 BY_NAME: Final = "agent:"
 
@@ -59,7 +60,11 @@ def labels_of(agent: str, labels: Collection[str]) -> tuple[str, ...]:
 
 
 def label_for(agents: Iterable[str]) -> str:
-    """Return the label that confines a run to *agents*."""
+    """Return the label that confines a run to *agents*; raise `InvalidRequest` if none can."""
+    agents = list(agents)
+    for agent in agents:
+        if "|" in agent:
+            raise InvalidRequest(f"agent {agent!r}: a run cannot be confined to a name with a |")
     return "|".join(f"{BY_NAME}{agent}" for agent in agents)
 
 

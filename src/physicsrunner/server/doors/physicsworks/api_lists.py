@@ -64,9 +64,9 @@ class Wanted:
         """How many come before the page."""
         return (self.page - 1) * self.size
 
-    def names(self, field: str) -> bool:
-        """Say whether the order or the filter is about *field*."""
-        return self.sort == field or (self.filter is not None and self.filter.field == field)
+    def fields(self) -> set[str]:
+        """Return the fields that the order and the filter are about."""
+        return {self.sort} if self.filter is None else {self.sort, self.filter.field}
 
 
 def wanted(query: Mapping[str, str], size: int) -> Wanted:
@@ -91,17 +91,15 @@ def wanted(query: Mapping[str, str], size: int) -> Wanted:
 def page_of(
     documents: Sequence[Document], asked: Wanted, whole: Callable[[Document], Document]
 ) -> Document:
-    """Return a page of *documents*; *whole* adds the status to one, which has its price."""
-    if asked.names("status"):
+    """Return a page of *documents*; *whole* adds to one what has its price."""
+    named = asked.fields()
+    if documents and not named <= set(documents[0]):
         documents = [whole(one) for one in documents]
-    fields = set().union(*documents) if documents else set()
-    if documents and asked.sort not in fields:
-        raise InvalidRequest(f"sort by {asked.sort!r}: there is {', '.join(sorted(fields))}")
+        unknown = sorted(named - set(documents[0]))
+        if unknown:
+            known = ", ".join(sorted(documents[0]))
+            raise InvalidRequest(f"sort or filter by {unknown[0]!r}: there is {known}")
     if asked.filter is not None:
-        if documents and asked.filter.field not in fields:
-            raise InvalidRequest(
-                f"filter by {asked.filter.field!r}: there is {', '.join(sorted(fields))}"
-            )
         documents = [one for one in documents if _matches(asked.filter, one)]
     ordered = sorted(documents, key=lambda one: _key(one[asked.sort]), reverse=asked.down)
     page = ordered[asked.offset : asked.offset + asked.size]
