@@ -74,7 +74,7 @@ def test_the_solver_agrees_and_everything_is_left(processes: Processes, tmp_path
     ).json
     found = answer["check"]
     assert found["passed"]
-    assert len(found["points"]) == 36
+    assert len(found["points"]) == 52
     assert 0.0 < found["largest_deviation"] <= EXAMPLE.tolerance
     names, values = (folder / "outputs/results.csv").read_text().splitlines()
     assert (names, float(values)) == ("largest_deviation", found["largest_deviation"])
