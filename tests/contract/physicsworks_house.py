@@ -14,7 +14,7 @@ from physicsrunner.core.state import RunState
 from physicsrunner.service.access import Identity
 from physicsrunner.service.options import ServerOptions
 from physicsrunner.wire import rest
-from physicsrunner.wire.messages import HeldLease, Heartbeat, LeaseRequest, Report, Resources
+from physicsrunner.wire.messages import Heartbeat, HeldLease, LeaseRequest, Report, Resources
 from tests.contract.rest_server import RestServer, rest_server, zip_of
 
 CASE = b"""\

@@ -44,7 +44,7 @@ def test_one_of_several_names_is_enough(agent: str) -> None:
 
 def test_a_name_with_a_bar_is_refused() -> None:
     """It would be taken for two."""
-    with pytest.raises(InvalidRequest, match="with a [|]"):
+    with pytest.raises(InvalidRequest, match=r"with a \|"):
         label_for(["north", "x|y"])
 
 
