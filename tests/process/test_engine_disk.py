@@ -28,11 +28,13 @@ for size in (65536, 4096, 1):
 print("full", flush=True)
 sys.exit(7)
 """
-#: The shim's first way of writing the status ends on a device that has no room.
-NO_ROOM = """
+#: Keeps hold of the file that the status goes into, tells its size, and ends with three digits.
+LOOK = """
 import os, sys
-os.symlink("/dev/full", os.path.join(sys.argv[1], "exit"))
-sys.exit(7)
+file = os.path.join(sys.argv[1], "pid")
+os.link(file, os.path.join(os.path.dirname(sys.argv[1]), "before"))
+print(os.path.getsize(file))
+sys.exit(137)
 """
 
 
@@ -75,14 +77,16 @@ def test_the_exit_status_of_a_program_that_filled_the_disk(
     try:
         control = disk.folder / "control"
         assert status_after(engine, control, tmp_path, FILL) == EngineStatus(Phase.ENDED, 7)
-        assert not (control / "ended").exists(), "there was room: nothing was tested"
+        with pytest.raises(OSError, match="No space left"):  # else nothing was tested
+            (control / "more").write_bytes(b"x")
     finally:
         disk.close()
 
 
-def test_the_exit_status_where_its_file_takes_no_byte(engine: LocalEngine, tmp_path: Path) -> None:
-    """The same without a disk of one's own: the file itself says that there is no room."""
-    control = tmp_path / "control"
-    assert status_after(engine, control, tmp_path, NO_ROOM) == EngineStatus(Phase.ENDED, 7)
-    assert not (control / "ended").exists()
-    assert not (control / "exit").is_symlink()
+def test_the_exit_status_takes_no_byte_more(engine: LocalEngine, tmp_path: Path) -> None:
+    """The same without a disk of one's own: it is written where its place was kept, and only it."""
+    control, before = tmp_path / "control", tmp_path / "before"
+    assert status_after(engine, control, tmp_path, LOOK) == EngineStatus(Phase.ENDED, -9)
+    assert before.samefile(control / "pid"), "another file was put in its place"
+    assert before.stat().st_size == int((tmp_path / "out.log").read_text())
+    assert [entry.name for entry in control.iterdir()] == ["pid"]

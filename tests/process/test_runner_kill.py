@@ -10,8 +10,10 @@ import pytest
 
 from physicsrunner import run_solver
 from physicsrunner.core.state import RunState
+from physicsrunner.engines.base import Phase
 from tests.support.cases import make_work_folder
 from tests.support.processes import Processes
+from tests.support.programs import program_status
 from tests.support.runners import journal, killed_runner, outcome, start_runner
 from tests.support.wait import wait_until
 
@@ -96,7 +98,7 @@ def test_a_program_that_ended_while_no_runner_was_there(
     wait_until(lambda: (root / "outputs/started").exists(), timeout=30.0, on_timeout=first.story)
     first.kill()
     (root / "inputs/go").touch()
-    wait_until(lambda: (root / ".physicsrunner/program/exit").exists(), timeout=30.0)
+    wait_until(lambda: program_status(root).phase is Phase.ENDED, timeout=30.0)
     assert run_solver(config)
     check_whole(root)
 

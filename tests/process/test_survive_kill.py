@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from physicsrunner.client.native import NativeUplink
+from physicsrunner.engines.base import Phase
 from physicsrunner.runner.claim import pack_scripts
 from tests.support.cases import make_case
 from tests.support.processes import Processes, ServerProcess
+from tests.support.programs import program_status
 from tests.support.proxy import FaultProxy
 from tests.support.voyage import Voyage
 from tests.support.wait import wait_until
@@ -87,8 +89,11 @@ def test_main_goes_on_while_its_runner_is_dead(
     voyage.await_told(first, "half")
     first.kill(signal.SIGKILL)
     voyage.make("go")
-    exit_file = voyage.work / ".physicsrunner" / "program" / "exit"
-    wait_until(exit_file.exists, timeout=30, on_timeout="main.py did not end by itself")
+    wait_until(
+        lambda: program_status(voyage.work).phase is Phase.ENDED,
+        timeout=30,
+        on_timeout="main.py did not end by itself",
+    )
     assert not voyage.noted("outcome")
 
     second = voyage.start()

@@ -3,8 +3,12 @@ Programs on this machine, each under a small ``/bin/sh`` shim.
 
 The shim leads a session of its own and does three things: it claims the control folder by creating
 ``pid`` (only one shim ever can, so a program that was submitted twice around a kill runs once), it
-runs the program, and it writes the program's exit status to ``exit``. Programs therefore outlive
+runs the program, and it writes the program's exit status into ``pid``. Programs therefore outlive
 the process that started them, and any later process can go on with them.
+
+``pid`` is one line: the shim's pid, start time and boot, the exit status (``-`` until the program
+has ended), and the tag that the program's processes carry. The status is written over what keeps
+its place, so that a full disk has room for it; it is believed when the shim has ended.
 
 Promises are those of `base`. Besides: the native id holds pid, start time, boot and control folder.
 A program's exit status over 128 is the shell's word for a signal (137 is -9); a program that
@@ -16,6 +20,7 @@ It never changes this process: no signal handlers, no waiting for children that 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
@@ -30,6 +35,8 @@ from physicsrunner.engines.base import EngineStatus, NativeId, Phase, Program
 from physicsrunner.engines.ends import Ends
 from physicsrunner.engines.processes import (
     ProcessId,
+    began_at,
+    boot_id,
     is_alive,
     kill_all,
     parse_process_id,
@@ -42,30 +49,30 @@ from physicsrunner.errors import ConfigError, PhysicsRunnerError, StorageFull
 #: Inherited by whatever a program starts: how orphans are found. Nested runs are parts of it.
 TAG: Final = "PHYSICSRUNNER_ATTEMPT_ID"
 
-# $1 is the control folder, $2 the working directory. `ended` is written at first, so that a full
-# disk cannot keep the exit status from being written over it; where there is room, no other program
-# is started for that. `trap :` and not `trap ''`: what is ignored is inherited.
+# $1 is the control folder, $2 this boot, $3 the tag, $4 the working directory. Descriptor 3 is
+# closed when the folder is claimed, or with the shim. The exit status is written over its place,
+# without another program and without a byte more. `trap :` and not `trap ''`: what is ignored is
+# inherited.
 _SHIM: Final = r"""
-d=$1; cd "$2" || exit 126; shift 2
+d=$1; b=$2; t=$3; cd "$4" || exit 126; shift 4
 start() { shift 19; s=$1; }
-s=0; b=-
+s=0
 if read -r line < /proc/$$/stat; then start ${line##*) }; fi
-if read -r b < /proc/sys/kernel/random/boot_id; then b=${b%"${b#????????}"}; fi
 set -C
-{ echo "$$ $s $b" > "$d/pid"; } 2> /dev/null || exit 125
+{ printf '%s %s %s %-3s %s\n' $$ $s "$b" - "$t" > "$d/pid"; } 2> /dev/null || exit 125
 set +C
-echo "          " > "$d/ended"
+exec 3>&-
 trap : TERM INT HUP
 "$@"
 c=$?
-{ echo "$c" > "$d/exit"; } 2> /dev/null && exit $c
-echo "$c" 1<> "$d/ended"
-mv -f "$d/ended" "$d/exit"
+printf '%s %s %s %-3s' $$ $s "$b" $c 1<> "$d/pid"
 exit $c
 """
+_CLAIMED: Final = 3  # the shim's descriptor
 _DEFAULT_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT)
 _LONGEST: Final = 4096  # bytes of a file of ours
 _CLAIM_S: Final = 10.0  # until a shim that was started has claimed its folder
+_LAST_LOOKS: Final = 100  # at one that has not, every 10 ms
 
 
 class LocalEngine:
@@ -98,19 +105,36 @@ class LocalEngine:
             return claimed
         control = str(program.control)
         os.makedirs(control, exist_ok=True)  # noqa: PTH103 (a Path costs more than the folder)
-        outer, _, tag = program.environment.get(TAG, "").rpartition("/")
-        # What an earlier submit wrote counts: its shim may be on its way, under that tag.
-        tag = _write_once(f"{control}/tag", tag or uuid.uuid4().hex)
-        whole = f"{outer}/{tag}" if outer else tag
-        child = self._start(program, {**program.environment, TAG: whole})
-        with self._guard:
-            self._children.add(child)
-        return self._await_claim(control, child)
+        tags = program.environment.get(TAG) or uuid.uuid4().hex
+        claimed_or_gone, told = os.pipe()
+        try:
+            try:
+                child = self._start(program, tags, told)
+            finally:
+                os.close(told)
+            with self._guard:
+                self._children.add(child)
+            return self._await_claim(control, child, claimed_or_gone)
+        finally:
+            os.close(claimed_or_gone)
 
     def find(self, control: Path | str) -> NativeId | None:
         """Return the id of the program that has claimed *control*, or None."""
         process = _read_pid(control)
         return None if process is None else _native_id(process, control)
+
+    def began(self, native_id: NativeId) -> float:
+        """
+        Return when the program was started, POSIX seconds.
+
+        Raises
+        ------
+        OSError
+            It ran before the machine's last start, and its control folder is gone.
+        """
+        process, control = _parse(native_id)
+        at = began_at(process)
+        return os.stat(f"{control}/pid").st_mtime if at is None else at  # noqa: PTH116
 
     def poll(self, ids: Collection[NativeId]) -> Mapping[NativeId, EngineStatus]:
         """Say how all *ids* are doing."""
@@ -155,7 +179,7 @@ class LocalEngine:
         Its group is killed but for the shim, which then still writes the exit status.
         """
         process, control = _parse(native_id)
-        tag = _read(f"{control}/tag")
+        tag = _tag(control)
         if is_alive(process):
             # Finding processes reads the environment of many: once is enough after the end.
             if tag:
@@ -166,15 +190,16 @@ class LocalEngine:
                 wait_ended(process, 2.0, self._sleep)
         signal_group(process, signal.SIGKILL)  # what the shim has left in its group
         if tag:
-            kill_all(lambda: self._sweeps.find(tag, process), self._sleep)
+            kill_all(lambda: self._found(tag, process), self._sleep)
         self._reap(process.pid)
 
-    def _start(self, program: Program, environment: Mapping[str, str]) -> int:
-        folder, cwd = str(program.control), str(program.cwd)
+    def _start(self, program: Program, tags: str, told: int) -> int:
+        own = (str(program.control), boot_id(), tags.rpartition("/")[2], str(program.cwd))
         limit = "" if self.open_files is None else f"ulimit -S -n {self.open_files}\n"
-        argv = ["/bin/sh", "-c", limit + _SHIM, "physicsrunner-shim", folder, cwd, *program.argv]
+        argv = ["/bin/sh", "-c", limit + _SHIM, "physicsrunner-shim", *own, *program.argv]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        streams: list[tuple[int, int, str, int, int]] = [
+        streams: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
+            (os.POSIX_SPAWN_DUP2, told, _CLAIMED),
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(program.stdout), append, 0o644),
             (os.POSIX_SPAWN_OPEN, 2, str(program.stderr), append, 0o644),
@@ -183,7 +208,7 @@ class LocalEngine:
             return os.posix_spawn(
                 argv[0],
                 argv,
-                environment,
+                {**program.environment, TAG: tags},
                 file_actions=streams,
                 setsid=True,
                 setsigmask=[],
@@ -192,40 +217,36 @@ class LocalEngine:
         except OSError as error:
             raise ConfigError(f"cannot start {program.argv[0]!r}: {error}") from error
 
-    def _await_claim(self, control: str, child: int) -> NativeId:
-        step, waited = 0.002, 0.0  # a shell takes so long to begin
-        while waited < _CLAIM_S:
-            found = self.find(control)
-            if found is not None:
-                return found
-            if self._reap(child):
-                break
-            self._sleep(step)
-            waited += step
-            step = min(step * 1.5, 0.02)
+    def _await_claim(self, control: str, child: int, claimed_or_gone: int) -> NativeId:
+        poller = select.poll()
+        poller.register(claimed_or_gone, select.POLLIN)
+        poller.poll(_CLAIM_S * 1000.0)  # the shim closes its end, or ends
         found = self.find(control)
         if found is not None:
             return found
+        for _ in range(_LAST_LOOKS):
+            if self._reap(child):
+                break
+            self._sleep(0.01)
         raise StorageFull(f"the shim could not write its pid to {control}")
+
+    def _found(self, tag: str, shim: ProcessId) -> list[ProcessId]:
+        """Return the living processes that carry *tag*, the one of *shim*."""
+        with self._guard:
+            # What is in another program's session was started by that program.
+            others = self._children - {shim.pid}
+        return self._sweeps.find(tag, shim, others)
 
     def _status(self, native_id: NativeId) -> EngineStatus:
         process, control = _parse(native_id)
-        code = _exit_code(control)
-        if code is not None:
-            self._reap(process.pid)
-            return EngineStatus(Phase.ENDED, code)
-        if is_alive(process):
+        if not self._reap(process.pid) and is_alive(process):
             return EngineStatus(Phase.RUNNING)
-        self._reap(process.pid)
-        # Once more: it may have ended between the two questions.
-        code = _exit_code(control)
-        if code is not None:
-            return EngineStatus(Phase.ENDED, code)
-        return EngineStatus(Phase.LOST)
+        code = _exit_code(control)  # it is whole: who wrote it has ended
+        return EngineStatus(Phase.LOST) if code is None else EngineStatus(Phase.ENDED, code)
 
     def _kill_all_but_shim(self, shim: ProcessId, tag: str) -> None:
         for _ in range(50):
-            found = [each for each in self._sweeps.find(tag, shim) if each.pid != shim.pid]
+            found = [each for each in self._found(tag, shim) if each.pid != shim.pid]
             if not found:
                 return
             for process in found:
@@ -279,25 +300,20 @@ def _read_pid(control: Path | str) -> ProcessId | None:
     return parse_process_id(text) if text.endswith("\n") else None
 
 
+def _words(control: str) -> list[str]:
+    """Return what the shim wrote: pid, start time, boot, exit status, and the tag to its end."""
+    text = _read(f"{control}/pid")
+    return text[:-1].split(None, 4) if text.endswith("\n") else []
+
+
+def _tag(control: str) -> str:
+    words = _words(control)
+    return words[4] if len(words) > 4 else ""
+
+
 def _exit_code(control: str) -> int | None:
-    text = _read(f"{control}/exit")
-    words = text.split()
-    if "\n" not in text or not words or not words[0].isdigit():
-        return None  # it is being written
-    code = int(words[0])
+    words = _words(control)
+    if len(words) < 4 or not words[3].isdigit():
+        return None
+    code = int(words[3])
     return 128 - code if 128 < code <= 128 + 64 else code
-
-
-def _write_once(path: str, text: str) -> str:
-    """Write *text* unless the file has content; return what it has."""
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            there = os.read(file, _LONGEST).decode("utf-8", "replace")
-            if not there:
-                os.write(file, text.encode())
-            return there or text
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise StorageFull(f"cannot write {path}: {error}") from error

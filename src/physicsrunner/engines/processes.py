@@ -14,7 +14,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -231,6 +231,18 @@ def pids_since(first: ProcessId) -> list[int] | None:
     return [pid for pid in _pids() if first.pid <= pid <= latest]
 
 
+def outside(pids: Iterable[int], sessions: Collection[int]) -> Iterator[int]:
+    """Yield those of *pids* that are in use, and by a process in none of *sessions*."""
+    for pid in pids:
+        try:
+            if os.getsid(pid) not in sessions:
+                yield pid
+        except ProcessLookupError:
+            continue
+        except OSError:
+            yield pid  # it cannot be told
+
+
 def begun_since(first: ProcessId, most: int) -> list[int] | None:
     """Return the pids of the processes that are not older than *first*; None: too many to tell."""
     some = pids_since(first)
@@ -241,6 +253,14 @@ def begun_since(first: ProcessId, most: int) -> list[int] | None:
         return None
     found = ((pid, _stat(pid)) for pid in every)
     return [pid for pid, stat in found if stat is not None and stat[1] >= first.start]
+
+
+def began_at(process: ProcessId) -> float | None:
+    """Return when *process* was started, POSIX seconds; None: that cannot be told any more."""
+    if not process.start or process.boot != boot_id():
+        return None
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - process.start / os.sysconf("SC_CLK_TCK")
+    return time.time() - max(0.0, age)
 
 
 def _latest_pid() -> int:

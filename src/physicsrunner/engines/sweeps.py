@@ -3,15 +3,16 @@ Finding the processes of programs that have ended, for many programs by one look
 
 Promises: `find` answers with what lives after it was called. Whoever asks while a look is under way
 shares the next one, so that a thousand programs that end together cost a few looks. Of a program
-that began a short time ago only the pids that were given since then are looked at.
+that began a short time ago only the pids that were given since then are looked at, and of these
+only those that are not in a session of which it is known whose it is.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from physicsrunner.engines.processes import ProcessId, pids_since, tags_of
+from physicsrunner.engines.processes import ProcessId, outside, pids_since, tags_of
 
 
 class Sweeps:
@@ -25,11 +26,21 @@ class Sweeps:
         self._looking = False
         self._found: dict[str, list[ProcessId]] = {}
 
-    def find(self, tag: str, since: ProcessId) -> list[ProcessId]:
-        """Return the living processes that carry *tag*; *since* was the first of them."""
+    def find(self, tag: str, since: ProcessId, others: Collection[int] = ()) -> list[ProcessId]:
+        """
+        Return the living processes that carry *tag*.
+
+        Parameters
+        ----------
+        since
+            The first of them.
+        others
+            Leaders of sessions in which there is none of them. A session is entered by being
+            started in it alone.
+        """
         few = pids_since(since)
         if few is not None:
-            return self._look(few).get(tag, [])
+            return self._look(outside(few, others)).get(tag, [])
         with self._changed:
             wanted = self._begun + 1
             while self._done < wanted:

@@ -91,8 +91,7 @@ def _running(attempt: Attempt) -> tuple[NativeId, float] | None:
     found = attempt.engine.find(_control(attempt))
     if found is None:
         return None
-    # Killed between the start and the journal: the claim tells when.
-    started = (_control(attempt) / "pid").stat().st_mtime
+    started = attempt.engine.began(found)  # killed between the start and the journal
     attempt.journal.note("program", native_id=found, started=started)
     return found, started
 
