@@ -91,7 +91,7 @@ def prepare(work: Path, grant: LeaseGrant, server: str, spares: Spares | None = 
             with suppress(FileExistsError):
                 os.mkdir(lease.parent, 0o700)  # noqa: PTH102
         # The runner finds the lease as if it had kept it itself; the next agent what it takes.
-        write_private(lease, json.dumps(encode(grant)))
+        write_private(lease, json.dumps(encode(grant)), unread=True)
         write_private(found.config, json.dumps(document), sync=True)
     except OSError as error:
         raise StorageFull(f"the work folder {root} cannot be written: {error.strerror}") from error

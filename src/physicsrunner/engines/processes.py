@@ -104,17 +104,13 @@ def wait_ended(process: ProcessId, timeout: float, sleep: Callable[[float], None
 
 def signal_group(process: ProcessId, number: int) -> None:
     """Send signal *number* to the process group that *process* leads; silent when it is gone."""
-    if process.pid <= 1 or process.boot != boot_id():
+    if process.pid <= 1 or process.boot != boot_id() or not _group_exists(process.pid):
         return
     stat = _stat(process.pid)
     # A zombie still holds its pid, so its group cannot be anybody else's.
     if stat is not None and process.start not in (0, stat[1]):
         return
-    if (
-        stat is None
-        and _PROC.is_dir()
-        and not (_group_exists(process.pid) and _group_is_ours(process))
-    ):
+    if stat is None and _PROC.is_dir() and not _group_is_ours(process):
         return
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)

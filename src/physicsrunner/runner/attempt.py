@@ -170,8 +170,10 @@ def _stage(attempt: Attempt, stage: Stage) -> StageTime:
         attempt.journal.note("stage_done", later=True, stage=stage, seconds=seconds)
     attempt.history = attempt.journal.read()
     seconds = time.perf_counter() - began
-    # All times are in run_metadata.json; of many attempts the log has those that took long.
-    told = attempt.station.alone or seconds >= _WORTH_A_LINE_S
+    # All times are in the journal; of many attempts the log has those that took long. After the
+    # delivery it is removed with all the rest.
+    over = attempt.delivery is not None and attempt.delivery.delivered
+    told = attempt.station.alone or (seconds >= _WORTH_A_LINE_S and not over)
     attempt.log.log(
         logging.INFO if told else logging.DEBUG, "stage %s: %.3f s", stage.value, seconds
     )

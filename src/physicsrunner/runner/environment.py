@@ -13,6 +13,7 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -136,37 +137,42 @@ def read_config(path: str | None) -> dict[str, Any]:
 def write_config(attempt: Attempt) -> Path:
     """Write main.py's copy of config.json into ``scripts/``; return its path."""
     path = attempt.folder.scripts / CONFIG_NAME
-    write_private(path, json.dumps(config_document(attempt)) + "\n")
+    write_private(path, json.dumps(config_document(attempt)) + "\n", unread=True)
     return path
 
 
-def write_private(path: Path, text: str, *, sync: bool = False) -> None:
+def write_private(path: Path, text: str, *, sync: bool = False, unread: bool = False) -> None:
     """
     Replace *path* by *text*, whole or not at all, readable by its owner alone.
 
-    With *sync* it outlives the loss of power from now on.
+    With *sync* it outlives the loss of power from now on. What is *unread* is read by nobody before
+    a later step, and written again where that was not reached: the first time it is just written.
     """
     folder, name = os.path.split(path)
     temporary = f"{folder}/.{name}.part"
-    left = memoryview(text.encode())
+    data = text.encode()
     try:
-        descriptor = _new_private(temporary)
+        if unread:
+            with suppress(FileExistsError):
+                _write_new(str(path), data, sync)
+                return
         try:
-            while left:
-                left = left[os.write(descriptor, left) :]
-            if sync:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            _write_new(temporary, data, sync)
+        except FileExistsError:
+            os.unlink(temporary)  # noqa: PTH108 (left by a kill)
+            _write_new(temporary, data, sync)
         os.replace(temporary, path)  # noqa: PTH105 (one of the few files of a short run)
     except OSError as error:
         raise StorageFull(f"cannot write {path}: {error}") from error
 
 
-def _new_private(name: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+def _write_new(name: str, data: bytes, sync: bool) -> None:
+    left = memoryview(data)
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        return os.open(name, flags, 0o600)
-    except FileExistsError:
-        os.unlink(name)  # noqa: PTH108 (left by a kill)
-        return os.open(name, flags, 0o600)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

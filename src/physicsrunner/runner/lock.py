@@ -30,6 +30,7 @@ class WorkLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._by_name = False  #: what is written in it decides
 
     def acquire(self) -> None:
         """
@@ -54,7 +55,8 @@ class WorkLock:
     def release(self) -> None:
         """Give the lock back. The file stays: removing it could free a lock just taken."""
         if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
+            if self._by_name:
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -77,6 +79,7 @@ class WorkLock:
         except OSError as error:
             if error.errno not in _NO_FLOCK:
                 raise
+            self._by_name = True
             text = os.pread(descriptor, 200, 0).decode("utf-8", "replace")
             holder = parse_process_id(text)
             here = text.split()[-1:] == [socket.gethostname()]

@@ -2,9 +2,9 @@
 The log of one attempt: ``debug/runner.log``, and standard error in debug mode.
 
 Promises: a logger of its own, which is registered nowhere and configures nothing of the process;
-tokens and values of secret variables never reach a file or a screen; no file is held open: there
-may be hundreds of logs in a process. Before the files of the run are sealed,
-`open` lets later lines go to a file in the control folder, which is never sent.
+tokens and values of secret variables never reach a file or a screen; a line is in its file when the
+call returns. Before the files of the run are sealed, `open` lets later lines go to a file in the
+control folder, which is never sent, and is made with its first line. One file is held open.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -71,6 +72,8 @@ class AttemptLog:
         self.hide(token, "[token]")
         self._debug = debug
         self._file: str | None = None
+        self._descriptor: int | None = None
+        self._guard = threading.Lock()  # a number that was closed may be another file's
         level = logging.DEBUG if debug else logging.INFO
         # Not getLogger: that would keep one logger a run for the life of the process.
         self.logger: logging.Logger = _Logger(name, level, self._line)
@@ -94,19 +97,23 @@ class AttemptLog:
     def open(self, path: Path) -> None:
         """Write to *path* from now on; a file that cannot be opened costs the log, not the run."""
         first = self._file is None
+        self.close()
         try:
             ensure(path.parent)
-            if first:  # later ones have no line as often as not
-                os.close(os.open(path, _APPEND, 0o644))
+            # Later ones have no line as often as not.
+            descriptor = os.open(path, _APPEND, 0o644) if first else None
         except OSError as error:
-            self._file = None
             self.logger.warning("cannot write the log %s: %s", path, error)
             return
-        self._file = str(path)
+        with self._guard:
+            self._file, self._descriptor = str(path), descriptor
 
     def close(self) -> None:
         """Write to the file no more."""
-        self._file = None
+        with self._guard:
+            descriptor, self._file, self._descriptor = self._descriptor, None, None
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _line(self, line: str) -> None:
         if "eyJ" in line:
@@ -116,13 +123,10 @@ class AttemptLog:
             with suppress(OSError, ValueError):  # standard error is gone
                 sys.stderr.write(data.decode())
                 sys.stderr.flush()
-        path = self._file
-        if path is None:
-            return
         # A full disk costs a line of the log, not the run.
-        with suppress(OSError):
-            file = os.open(path, _APPEND, 0o644)
-            try:
-                os.write(file, data)
-            finally:
-                os.close(file)
+        with self._guard, suppress(OSError):
+            if self._file is None:
+                return
+            if self._descriptor is None:
+                self._descriptor = os.open(self._file, _APPEND, 0o644)
+            os.write(self._descriptor, data)

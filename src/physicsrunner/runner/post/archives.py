@@ -30,11 +30,21 @@ _CHUNK: Final = 1024 * 1024
 _PACKED: Final = frozenset({".zip", ".gz", ".bz2", ".xz", ".zst", ".png", ".jpg", ".mp4", ".webm"})
 
 
-def geometry_archives(folder: WorkFolder) -> list[Path]:
-    """Make an archive of each kind of geometry file below outputs/; return their paths."""
+def geometry_archives(
+    folder: WorkFolder, left: Iterable[os.DirEntry[str]] | None = None
+) -> list[Path]:
+    """
+    Make an archive of each kind of geometry file below outputs/; return their paths.
+
+    *left* is what lies there, if that is known.
+    """
     made = []
     found: dict[str, list[Path]] = {kind: [] for kind in GEOMETRY}
-    for path in _walk(folder.outputs, folder, tuple(f".{kind}" for kind in GEOMETRY)):
+    for path in _chosen(
+        files_below(str(folder.outputs)) if left is None else left,
+        folder,
+        tuple(f".{kind}" for kind in GEOMETRY),
+    ):
         found[path.suffix.lower()[1:]].append(path)
     for kind, files in found.items():
         if files:
@@ -97,8 +107,10 @@ def _tar(files: Iterable[Path], base: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _walk(root: Path, folder: WorkFolder, endings: tuple[str, ...] = ("",)) -> Iterator[Path]:
-    for entry in files_below(str(root)):
+def _chosen(
+    entries: Iterable[os.DirEntry[str]], folder: WorkFolder, endings: tuple[str, ...] = ("",)
+) -> Iterator[Path]:
+    for entry in entries:
         if entry.name.lower().endswith(endings):
             path = Path(entry.path)
             if _inside(path, folder):
@@ -140,6 +152,6 @@ def _matching(folder: WorkFolder, pattern: str) -> Iterator[Path]:
     matches = [exact] if exact.exists() else sorted(folder.root.glob(clean))
     for path in matches:
         if path.is_dir():
-            yield from _walk(path, folder)
+            yield from _chosen(files_below(str(path)), folder)
         elif _inside(path, folder):
             yield path

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -61,7 +62,11 @@ def provenance(attempt: Attempt) -> dict[str, str]:
             "version": attempt.grant.bundle.version,
         }
     named = {"run": attempt.run, "attempt": attempt.number}
-    return {**_encoded(named), **_installation(_search_path()), **_encoded(document)}
+    return {
+        **_encoded(named),
+        **_installation(_search_path(int(time.monotonic()))),
+        **_encoded(document),
+    }
 
 
 @lru_cache(maxsize=1)
@@ -103,8 +108,10 @@ def metadata(attempt: Attempt, stages: Sequence[StageTime]) -> dict[str, Any]:
     return document
 
 
-def _search_path() -> _Paths:
+@lru_cache(maxsize=1)
+def _search_path(second: int) -> _Paths:
     """Return where packages are, with the times of the last change: something was installed."""
+    del second  # once in each
     return tuple(_changed(path) for path in sys.path)
 
 

@@ -50,7 +50,10 @@ def _settle(attempt: Attempt) -> None:
 def _make_archives(attempt: Attempt) -> None:
     from physicsrunner.runner.post import archives
 
-    archives.geometry_archives(attempt.folder)
+    left = None
+    if attempt.watchers is not None:
+        left, attempt.watchers.left = attempt.watchers.left, None
+    archives.geometry_archives(attempt.folder, left)
 
 
 def _render(attempt: Attempt) -> None:

@@ -16,13 +16,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from physicsrunner.errors import PhysicsRunnerError
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.heartbeat import Heartbeat
+from physicsrunner.runner.workdir import files_below
 from physicsrunner.wire.messages import HeldLease
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Watchers:
         self._starting: threading.Thread | None = None
         self._guard = threading.Lock()
         self._ended = False
+        #: What lay below outputs/ when the program had ended; None: that was not looked at.
+        self.left: Sequence[os.DirEntry[str]] | None = None
 
     def keep_contact(self) -> None:
         """Renew the lease and report, once there is a lease."""
@@ -119,8 +121,10 @@ class Watchers:
         with self._guard:
             # What it wrote at its very end may not have been heard of.
             ended, self._ended = self._ended, True
-            if not ended and self._follower is None and _any_output(self._attempt.folder.outputs):
-                self._follower = self._make_follower()
+            if not ended and self._follower is None:
+                self.left = list(files_below(str(self._attempt.folder.outputs)))
+                if any(map(_has_bytes, self.left)):
+                    self._follower = self._make_follower()
         if self._follower is not None:
             self._attempt.station.pump().forget(self._follower)
             self._follower.finish()
@@ -204,21 +208,20 @@ class Watchers:
             self._attempt.station.pump().touch(follower, paths)
 
     def _status(self, status: Status) -> None:
-        self._attempt.reporter.status(status.progress, status.label or None, status.eta_s)
+        self._attempt.reporter.status(
+            status.progress, status.label or None, status.eta_s, step=status.step
+        )
 
 
 def _any_output(outputs: Path) -> bool:
-    todo = [str(outputs)]
-    while todo:
-        with suppress(OSError), os.scandir(todo.pop()) as entries:  # gone again
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append(entry.path)
-                    continue
-                with suppress(OSError):
-                    if entry.stat().st_size:
-                        return True
-    return False
+    return any(map(_has_bytes, files_below(str(outputs))))
+
+
+def _has_bytes(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.stat().st_size > 0
+    except OSError:
+        return False  # gone again
 
 
 def _rules(attempt: Attempt) -> Sequence[Any]:
