@@ -174,10 +174,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, value: Any) -> None:
-    begun = path.with_name(f".{path.name}.part")
+    data, begun = dumps(value) + b"\n", path.with_name(f".{path.name}.part")
+    if path.exists() and path.read_bytes() == data:
+        return
     try:
         with begun.open("wb") as file:
-            file.write(dumps(value) + b"\n")
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         begun.replace(path)
