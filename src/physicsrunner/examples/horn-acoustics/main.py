@@ -36,6 +36,11 @@ MESH = "mesh.json"  # beside parameters.json
 STOPPED = "stopped on request"
 
 
+def stage(percent: float, name: str, message: str) -> None:
+    """Say how far the run is; *name* is what the acoustics door's clients know as its stage."""
+    solver.progress(percent, message, step=name)
+
+
 def shape(asked: Request, mesh: Path) -> tuple[Meridian, surfaces.Surface]:
     """Return the horn's meridian (m) and its surface (the mesh's unit, else mm)."""
     if mesh.exists():
@@ -53,7 +58,7 @@ def air(asked: Request, meridian: Meridian) -> Region:
 
 def hold_against_the_exact() -> None:
     """Solve the piston and the sphere; leave the comparison in check.csv."""
-    solver.progress(1, "holding the solver against the piston", step="setup")
+    stage(1, "setup", "Holding the solver against piston and sphere")
     rows = piston.compare()
     check.write(solver.files_dir() / "check.csv", rows)
     worst = check.largest(rows)
@@ -78,7 +83,7 @@ def solve(
                 break
             done = 5.0 + 85.0 * (number - 1) / total
             message = f"Solving frequency {number} of {total} ({frequency:.0f} Hz)"
-            solver.progress(done, message, step="bem_solve")
+            stage(done, "bem_solve", message)
             step = next(steps)
             points.append(step.point)
             if drawn is None or number <= 0.6 * total:
@@ -123,7 +128,7 @@ def compute() -> None:
     if asked.check:
         hold_against_the_exact()
     files = solver.files_dir()
-    solver.progress(4, "preparing the mesh", step="mesh_prepare")
+    stage(4, "mesh_prepare", "Preparing the mesh")
     surfaces.write_msh(files / "horn.msh", surface)
     print(f"{asked.formula}: throat {2e3 * meridian.source_radius:.4g} mm, mouth "
           f"{2e3 * region.mouth_radius:.4g} mm, {'in a baffle' if asked.baffled else 'free'}; "
@@ -136,7 +141,7 @@ def compute() -> None:
         write(asked, region, points, facts)
     if len(points) < len(asked.frequencies):
         sys.exit(f"{STOPPED}; {len(points)} of {len(asked.frequencies)} frequencies are kept")
-    solver.progress(92, "drawing", step="finalizing")
+    stage(92, "finalizing", "Drawing")
     if len(points) > 1 and drawn is not None:
         kind = "in an infinite baffle" if asked.baffled else "free"
         title = (
@@ -146,7 +151,7 @@ def compute() -> None:
     solver.result("frequencies", len(points))
     solver.result("largest_resistance", max(p.impedance.real for p in points), unit="rho c / S")
     solver.result("mouth_radius", region.mouth_radius, unit="m")
-    solver.progress(100, f"{len(points)} frequencies solved", step="finalizing")
+    stage(100, "finalizing", f"{len(points)} frequencies solved")
 
 
 def main() -> None:
