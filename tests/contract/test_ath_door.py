@@ -58,7 +58,7 @@ def running_example(door: Door) -> str:
     clock.time = posix(EXAMPLE["started_at"])
     grant = door.started()
     clock.move(2)
-    door.report(grant, stage="execute", progress=42.0, label="bem_solve: Solving BEM frequencies")
+    door.report(grant, stage="bem_solve", progress=42.0, label="Solving BEM frequencies")
     door.leave(grant, mesh=MSH)
     return job
 

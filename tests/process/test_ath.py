@@ -24,7 +24,7 @@ name, rope = given["name"], pathlib.Path(given["rope"])
 with (rope / (name + ".starts")).open("a") as file:
     file.write(str(os.getpid()) + "\\n")
 (solver.files_dir() / "horn.msh").write_text("$Elements\\n0\\n$EndElements\\n")
-solver.progress(42, "bem_solve: Solving BEM frequencies")
+solver.progress(42, "Solving BEM frequencies", step="bem_solve")
 ticks = 0
 while not (rope / (name + ".go")).exists():
     if solver.stop_requested() and not given.get("deaf"):

@@ -92,6 +92,19 @@ def test_progress_is_throttled_and_the_latest_arrives() -> None:
     assert all(later - first > 0.08 for first, later in pairwise(server.times))
 
 
+def test_a_step_that_main_py_names_is_the_stage() -> None:
+    """In few words; the step that everybody has by default is none."""
+    seen: list[Progress] = []
+    made, _ = reporter(Server(), seen)
+    made.stage("execute")
+    made.status(1.0, "a", step="solver")
+    made.status(2.0, "b", step="bem_solve")
+    made.status(3.0, "c")
+    made.status(4.0, "d", step="x" * 100)
+    made.close()
+    assert [said.stage for said in seen] == ["execute"] * 2 + ["bem_solve"] * 2 + ["x" * 32]
+
+
 def test_a_server_that_hangs_holds_up_nobody() -> None:
     """Saying something returns at once, whatever the line does."""
     server = Server()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from physicsrunner.runner.reports import ReportSender
 
 
+_NO_STEP: Final = ("", "solver")  # what a main.py says that does not name its step
+_LONGEST_STEP: Final = 32  # characters
 _LONGEST_S: Final = 1.0  # that first words wait
 
 
@@ -106,10 +108,18 @@ class Reporter:
         """Say which stage it is in."""
         self._say(stage=name)
 
-    def status(self, progress: float | None, label: str | None, eta_s: float | None = None) -> None:
-        """Say how far it is; None says nothing new."""
+    def status(
+        self,
+        progress: float | None,
+        label: str | None,
+        eta_s: float | None = None,
+        *,
+        step: str = "",
+    ) -> None:
+        """Say how far it is; None says nothing new. A *step* that main.py names is its stage."""
         label = None if label is None else self._redact(label)
-        self._say(progress=progress, label=label, eta_s=eta_s)
+        stage = None if step in _NO_STEP else self._redact(step)[:_LONGEST_STEP]
+        self._say(stage=stage, progress=progress, label=label, eta_s=eta_s)
 
     def silent(self, silent: bool) -> None:
         """Say that the program has written nothing for long, or that it writes again."""

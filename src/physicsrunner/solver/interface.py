@@ -63,6 +63,8 @@ def progress(
         0 to 100, of the whole run; written as it is (values outside are cut to the range).
     message
         What is going on, for people.
+    step
+        What main.py does now, in a word: shown as the run's stage, unless it is ``solver``.
 
     Raises
     ------

@@ -9,7 +9,6 @@ no word for is null. Pure.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -35,8 +34,6 @@ _MESSAGES: Final = {
     ERROR: "Simulation failed",
     CANCELLED: "Simulation cancelled",
 }
-#: A main.py names its stage at the head of its progress text: ``bem_solve: Solving``.
-_STAGE: Final = re.compile(r"([a-z][a-z0-9_]{0,63}): +(\S.*)", re.DOTALL)
 
 
 def described(fields: Mapping[str, Any]) -> str:
@@ -119,9 +116,6 @@ def _progress(run: RunSummary, state: str) -> float:
 def _stage(run: RunSummary, state: str) -> tuple[str | None, str | None]:
     """Return what a job does, as a word and in words."""
     if state == RUNNING:
-        found = _STAGE.fullmatch(run.label or "")
-        if found is not None:
-            return found[1], found[2]
         return run.stage, run.label
     said = _MESSAGES[state]
     if state == ERROR and run.error_message:
