@@ -61,7 +61,7 @@ def allowed(permission: str, identified: Identify) -> Any:
     return Depends(known)
 
 
-def _who(request: Request) -> Identity:
+async def _who(request: Request) -> Identity:
     found: Identity = request.state.caller
     return found
 
