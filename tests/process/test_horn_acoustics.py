@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from physicsrunner.examples import EXAMPLES
+from tests.support.agents import Fleet
 from tests.support.beside import Modules, beside
 from tests.support.processes import CliResult, Processes
 from tests.support.require import require_module
@@ -184,3 +186,42 @@ def test_what_a_kill_leaves_is_whole(processes: Processes, tmp_path: Path) -> No
     assert len(lines) > 3
     assert all(line.count(",") == 5 for line in lines[:-1])
     assert not (folder / "outputs/files/horn_results.json").exists()
+
+
+def test_a_job_of_the_acoustics_door_is_a_horn(processes: Processes, horn: Modules) -> None:
+    """From the document's payload, with a mesh, to results and a mesh, without a token."""
+    fleet = Fleet(processes, PHYSICSRUNNER_DOORS="ath", PHYSICSRUNNER_DOOR_USER="admin")
+    fleet.agent("here", "--slots", "1", "--cores", "1")
+    url = f"{fleet.server.url}/ath/api"
+    meridian = horn.outlines.horn(horn.horns.profile("R-OSSE", {})[::4])
+    surface = horn.surfaces.revolved(meridian, 1e-3, interface=False, around=24)
+    payload = {
+        "mesh": {
+            "vertices": surface.vertices.ravel().tolist(),
+            "indices": surface.triangles.ravel().tolist(),
+            "surfaceTags": surface.tags.tolist(),
+        },
+        "frequency_range": [500, 4000],
+        "num_frequencies": 3,
+        "sim_type": "2",
+        "formula_type": "R-OSSE",
+    }
+    job = requests.post(f"{url}/solve", json=payload, timeout=30).json()["job_id"]
+    said: set[tuple[str, str]] = set()
+
+    def look() -> bool:
+        status = requests.get(f"{url}/status/{job}", timeout=30).json()
+        said.add((status["stage"], status["stage_message"]))
+        return status["status"] in ("complete", "error")
+
+    wait_until(look, timeout=120.0, interval=0.05, on_timeout=fleet.story)
+    assert ("complete", "Simulation complete") in said, said
+    found = requests.get(f"{url}/results/{job}", timeout=30).json()
+    assert found["frequencies"] == pytest.approx([500.0, 1414.214, 4000.0], abs=1e-3)
+    # A quarter of the formula's points: a little off what the formula gives.
+    assert found["impedance"]["real"] == pytest.approx([0.0072, 0.287, 1.136], abs=0.01)
+    mesh = requests.get(f"{url}/mesh-artifact/{job}", timeout=30).text
+    assert mesh.startswith("$MeshFormat\n2.2 0 8\n$EndMeshFormat\n$PhysicalNames\n2\n")
+    assert f"$Elements\n{len(surface.tags)}\n" in mesh
+    (item,) = requests.get(f"{url}/jobs", timeout=30).json()["items"]
+    assert (item["has_results"], item["has_mesh_artifact"]) == (True, True)
