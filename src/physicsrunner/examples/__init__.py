@@ -62,7 +62,7 @@ EXAMPLES: Final[Mapping[str, Example]] = MappingProxyType(
             ),
             Example(
                 name="horn-acoustics",
-                title="A horn's impedance and directivity by finite elements, 10 s",
+                title="A horn's impedance and directivity by finite elements, 12 s",
                 reference="the piston in an infinite baffle (Rayleigh, The Theory of Sound, "
                 "section 302: R1 = 1 - J1(2ka)/ka, X1 = H1(2ka)/ka) and the pulsating sphere",
                 unit="rho c",
