@@ -532,6 +532,13 @@ def test_a_list_is_leafed_through(door: Door) -> None:
     assert found == jobs[::-1]
 
 
+def test_times_have_microseconds_always(door: Door) -> None:
+    """Also when they are none: clients read one form."""
+    door.house.clock.time = posix("2026-02-22T18:20:31")
+    door.solve()
+    assert door.items()[0]["created_at"] == "2026-02-22T18:20:31.000000"
+
+
 def test_labels_are_given_and_changed(door: Door) -> None:
     """By the request, and later; null takes it away. The configuration stays what was sent."""
     job, plain = door.solve(label="first"), door.solve()

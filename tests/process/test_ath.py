@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -192,6 +194,24 @@ def test_a_job_whose_machine_is_gone_for_good_ends_and_the_queue_goes_on(fleet: 
     fleet.agent("another", "--slots", "3", "--cores", "3")
     done = [client.wait(job, "complete") for job in jobs[1:]]
     assert done[0]["completed_at"] <= done[1]["started_at"], "in their order, one by one"
+
+
+def test_a_job_whose_program_went_with_all_else_ends_when_they_are_back(fleet: Fleet) -> None:
+    """As after a power cut: the agent finds that its program is gone, and the queue goes on."""
+    client = Client(fleet)
+    job, waits = client.solve("one"), client.solve("two")
+    pid = fleet.started("one")
+    client.wait(job, "running")
+    fleet.server.kill()
+    fleet.agents["here"].kill()
+    os.killpg(os.getpgid(pid), signal.SIGKILL)  # and whoever would have noted its end
+    fleet.server.restart()
+    fleet.let_go("two")
+    fleet.agent("here", "--slots", "3", "--cores", "3")
+    lost = client.wait(job, "error")
+    assert lost["error_message"] == "Server restarted during execution"
+    client.wait(waits, "complete")
+    assert len(fleet.pids("one")) == 1, "nothing is tried twice unasked"
 
 
 def test_a_job_outlives_its_server_and_its_agent(fleet: Fleet) -> None:
