@@ -24,6 +24,8 @@ from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire.messages import StoredFile
 
+#: Operations, each a method here; ping, auth and wait are the door's own.
+NAMES: Final = ("submit", "list", "get", "cancel", "delete", "reset", "download")
 SCENARIO: Final = ("mag", "lon", "lat", "depth")
 DEFAULT_LIMIT: Final = 100
 CHUNK: Final = 4 * 1024 * 1024  # bytes of a file in one answer
@@ -41,13 +43,7 @@ class Operations:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._table: Mapping[str, Callable[[Identity, Payload], Any]] = {
-            "submit": self.submit,
-            "list": self.list,
-            "get": self.get,
-            "cancel": self.cancel,
-            "delete": self.delete,
-            "reset": self.reset,
-            "download": self.download,
+            name: getattr(self, name) for name in NAMES
         }
 
     def __contains__(self, name: str) -> bool:
