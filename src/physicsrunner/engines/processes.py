@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -58,7 +58,11 @@ def boot_id() -> str:
 
 def own_id() -> ProcessId:
     """Return the name of the calling process."""
-    pid = os.getpid()
+    return _id_of(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _id_of(pid: int) -> ProcessId:
     stat = _stat(pid)
     return ProcessId(pid, stat[1] if stat else 0, boot_id())
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,7 @@ DEFAULT_SIZE: Final = 20 * 1024**3  # bytes
 _MARK_NS: Final = 1_000_000_000 * 10**9  # the modification time of every cached file
 _UNPACKED_FROM: Final = 16 * 1024**2  # larger archives are unpacked each time
 _TREES: Final = 64  # archives that are kept unpacked
+_PIECE: Final = 1 << 20  # bytes that are copied at once
 _LINK_FROM: Final = 64 * 1024**2  # smaller files are copied: a copy cannot be spoilt by others
 
 
@@ -174,4 +176,24 @@ def _copy_tree(source: str, target: str) -> None:
                 continue
             with suppress(FileNotFoundError):
                 os.unlink(path)  # noqa: PTH108 (what it leads to is not ours)
-            shutil.copy(entry.path, path, follow_symlinks=False)
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), path)  # noqa: PTH115, PTH211
+            else:
+                _copy_file(entry.path, path)
+
+
+def _copy_file(source: str, target: str) -> None:
+    """Copy a file and its mode to *target*, which is not there yet."""
+    found = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        made = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            while data := os.read(found, _PIECE):
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(made, left) :]
+            os.fchmod(made, stat.S_IMODE(os.fstat(found).st_mode))
+        finally:
+            os.close(made)
+    finally:
+        os.close(found)

@@ -41,8 +41,12 @@ class WorkLock:
         WorkDirLocked
             Another runner, of this process or another, holds it.
         """
-        ensure(self._path.parent)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._path, flags, 0o644)
+        except FileNotFoundError:
+            ensure(self._path.parent)
+            descriptor = os.open(self._path, flags, 0o644)
         try:
             self._take(descriptor)
             os.ftruncate(descriptor, 0)

@@ -64,6 +64,14 @@ class _Logger(logging.Logger):
         self._write(line)
 
 
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, _APPEND, 0o644)
+    except FileNotFoundError:
+        ensure(path.parent)
+        return os.open(path, _APPEND, 0o644)
+
+
 class AttemptLog:
     """Owns one attempt's logger, and says where its lines go."""
 
@@ -71,7 +79,7 @@ class AttemptLog:
         self._hidden: dict[str, str] = {}
         self.hide(token, "[token]")
         self._debug = debug
-        self._file: str | None = None
+        self._file: Path | None = None
         self._descriptor: int | None = None
         self._guard = threading.Lock()  # a number that was closed may be another file's
         level = logging.DEBUG if debug else logging.INFO
@@ -99,14 +107,13 @@ class AttemptLog:
         first = self._file is None
         self.close()
         try:
-            ensure(path.parent)
             # Later ones have no line as often as not.
-            descriptor = os.open(path, _APPEND, 0o644) if first else None
+            descriptor = _opened(path) if first else None
         except OSError as error:
             self.logger.warning("cannot write the log %s: %s", path, error)
             return
         with self._guard:
-            self._file, self._descriptor = str(path), descriptor
+            self._file, self._descriptor = path, descriptor
 
     def close(self) -> None:
         """Write to the file no more."""
@@ -128,5 +135,5 @@ class AttemptLog:
             if self._file is None:
                 return
             if self._descriptor is None:
-                self._descriptor = os.open(self._file, _APPEND, 0o644)
+                self._descriptor = _opened(self._file)
             os.write(self._descriptor, data)

@@ -24,11 +24,16 @@ def ensure(folder: Path | str) -> None:
 
 
 def write_whole(path: str, text: str) -> None:
-    """Replace the file *path* by *text*, whole or not at all."""
+    """Replace the file *path* by *text*, whole or not at all. Its folder is made if need be."""
     folder, name = os.path.split(path)
     temporary = f"{folder}/.{name}.part"
     left = memoryview(text.encode())
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        file = os.open(temporary, flags, 0o644)
+    except FileNotFoundError:
+        ensure(folder)
+        file = os.open(temporary, flags, 0o644)
     try:
         while left:
             left = left[os.write(file, left) :]

@@ -24,10 +24,12 @@ from physicsrunner.core.paths import printable
 from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import CONFIG_NAME
 from physicsrunner.runner.result import StageTime
-from physicsrunner.runner.workdir import ensure, files_below, write_whole
+from physicsrunner.runner.workdir import files_below, write_whole
 
 _Paths = tuple[tuple[str, int], ...]  # each with the time of its last change
 
+#: `json.dumps` makes one for every value.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 _HASHED_FILES: Final = 10_000  # more than that are counted, not hashed
 _HASHED_BYTES: Final = 1024**3
 
@@ -35,7 +37,6 @@ _HASHED_BYTES: Final = 1024**3
 def write(attempt: Attempt, stages: Sequence[StageTime]) -> None:
     """Write both files."""
     folder = attempt.folder.metadata
-    ensure(folder)
     redact = attempt.log_file.redact
     _write(f"{folder}/provenance.json", provenance(attempt), redact)
     _write(f"{folder}/run_metadata.json", _encoded(metadata(attempt, stages)), redact)
@@ -179,7 +180,7 @@ def _time(seconds: float | None) -> str | None:
 
 
 def _encoded(values: Mapping[str, Any]) -> dict[str, str]:
-    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    return {key: _ENCODER.encode(value) for key, value in values.items()}
 
 
 def _write(path: str, values: Mapping[str, str], redact: Callable[[str], str]) -> None:

@@ -25,7 +25,7 @@ from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import write_private
 from physicsrunner.runner.fetch import fetch_file
 from physicsrunner.runner.stages.watch import contact
-from physicsrunner.runner.workdir import ensure, write_whole
+from physicsrunner.runner.workdir import write_whole
 from physicsrunner.wire.documents import PHYSICSWORKS, parse_case
 from physicsrunner.wire.messages import Bundle, RemoteInput
 
@@ -222,7 +222,6 @@ def _run_input(name: str, value: Any) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    ensure(path.parent)
     write_whole(str(path), json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
