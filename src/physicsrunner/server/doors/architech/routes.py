@@ -15,16 +15,17 @@ from datetime import datetime, timezone
 from typing import Annotated, Any, Final
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from physicsrunner.core.run import RunFilter
 from physicsrunner.errors import InvalidRequest, TooLarge
-from physicsrunner.server.auth import Permission, open_route
+from physicsrunner.server.auth import open_route
 from physicsrunner.server.bodies import json_of, plain_answer
 from physicsrunner.server.doors import local, words
 from physicsrunner.server.doors.architech.clients import Clients, in_words
 from physicsrunner.server.doors.architech.documents import is_stopped, simulation_run, status
 from physicsrunner.server.doors.architech.sockets import ClientSockets
+from physicsrunner.server.doors.routing import Caller, allowed
 from physicsrunner.server.live import MAX_MESSAGE
 from physicsrunner.service.design_mapping import DesignMapping
 from physicsrunner.service.design_runs import DOOR, DesignRuns, Start
@@ -47,16 +48,11 @@ def router(services: Services) -> APIRouter:
     clients = Clients()
     calls = _Calls(services)
     routes = APIRouter()
+    identified = local.caller(services)
 
     def add(path: str, call: Callable[..., Any], method: str, permission: str) -> None:
-        # What it hands on, `_who` gives to the handler.
-        allowed = Permission(permission, local.caller(services)).check
-
-        async def known(request: Request, who: Identity) -> None:
-            request.state.caller = who
-
-        known.__annotations__["who"] = Annotated[Identity, Depends(allowed)]
-        routes.add_api_route(path, call, methods=[method], dependencies=[Depends(known)])
+        guard = allowed(permission, identified)
+        routes.add_api_route(path, call, methods=[method], dependencies=[guard])
 
     add(f"{SIMULATIONS}/start", calls.start, "POST", "runs:create")
     add(SIMULATIONS, calls.list, "GET", "runs:read")
@@ -72,14 +68,6 @@ def router(services: Services) -> APIRouter:
         dependencies=[open_route("a header, its address or its first message brings the token")],
     )
     return routes
-
-
-def _who(request: Request) -> Identity:
-    found: Identity = request.state.caller
-    return found
-
-
-Caller = Annotated[Identity, Depends(_who)]
 
 
 def _runs(services: Services) -> DesignRuns:

@@ -13,19 +13,18 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Final
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.responses import StreamingResponse
 
-from physicsrunner.server.auth import Permission
 from physicsrunner.server.bodies import plain_answer
 from physicsrunner.server.doors import local
 from physicsrunner.server.doors.ath import payload
 from physicsrunner.server.doors.ath.manager import JobManager
+from physicsrunner.server.doors.routing import Caller, allowed
 from physicsrunner.server.downloads import file_response
-from physicsrunner.service.identity import Identity
 from physicsrunner.service.services import Services
 
 BASE: Final = "/api"
@@ -58,16 +57,11 @@ def router(services: Services) -> APIRouter:
     """Return the routes of this door, to be included below ``/ath``."""
     calls = _Calls(services)
     routes = APIRouter(route_class=_Route)
+    identified = local.caller(services)
 
     def add(path: str, call: Callable[..., Any], method: str, permission: str) -> None:
-        # What it hands on, `_who` gives to the handler.
-        allowed = Permission(permission, local.caller(services)).check
-
-        async def known(request: Request, who: Identity) -> None:
-            request.state.caller = who
-
-        known.__annotations__["who"] = Annotated[Identity, Depends(allowed)]
-        routes.add_api_route(path, call, methods=[method], dependencies=[Depends(known)])
+        guard = allowed(permission, identified)
+        routes.add_api_route(path, call, methods=[method], dependencies=[guard])
 
     add(f"{BASE}/status/{{job_id}}", calls.status, "GET", "runs:read")
     add(JOBS, calls.list, "GET", "runs:read")
@@ -82,12 +76,6 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def _who(request: Request) -> Identity:
-    found: Identity = request.state.caller
-    return found
-
-
-Caller = Annotated[Identity, Depends(_who)]
 All = Annotated[bool, Query(alias="all", description="Also runs that did not come by this door")]
 
 

@@ -19,10 +19,10 @@ from physicsrunner.server.doors.physicsworks.api_jobs import Jobs, Runners
 from physicsrunner.server.doors.physicsworks.api_lists import FEW, MANY, wanted
 from physicsrunner.server.doors.physicsworks.api_simulations import Simulations
 from physicsrunner.server.doors.physicsworks.bodies import object_of
-from physicsrunner.server.doors.physicsworks.callers import Caller, Identify, allowed
 from physicsrunner.server.doors.physicsworks.files import DoorFiles
 from physicsrunner.server.doors.physicsworks.grants import DOWNLOAD, Grants
 from physicsrunner.server.doors.physicsworks.sessions import Sessions
+from physicsrunner.server.doors.routing import Caller, Identify, allowed
 from physicsrunner.server.parts import parts_of
 from physicsrunner.service.services import Services
 

@@ -1,29 +1,24 @@
 """
 Who calls on this wire: the header ``auth-token``, or on this machine the person of ``door_user``.
 
-Promises: every route declares its permission, and its handler is given the caller by `Caller`. An
-attempt's token that has expired is exchanged for the caller, because this wire has no way to hand
-out a fresh one.
+Promises: an attempt's token that has expired is exchanged for the caller, because this wire has no
+way to hand out a fresh one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping
 
 from anyio import to_thread
-from fastapi import Depends, Request
-from starlette.requests import HTTPConnection
+from fastapi import Request
 
 from physicsrunner.errors import NotAllowed, TokenExpired
-from physicsrunner.server.auth import Permission, authenticated, origin_of
+from physicsrunner.server.auth import authenticated, origin_of
 from physicsrunner.server.doors.local import DoorAccess
+from physicsrunner.server.doors.routing import Identify
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire.physicsworks import AUTH_HEADER
-
-#: Says who calls, for `auth.Permission`.
-Identify = Callable[[HTTPConnection], Awaitable[Identity]]
 
 
 def token_of(headers: Mapping[str, str]) -> str | None:
@@ -48,22 +43,3 @@ def identify(services: Services) -> Identify:
 
     known.__annotations__["request"] = Request  # a text of this module is none of FastAPI's
     return known  # type: ignore[return-value]  # it is only ever given requests
-
-
-def allowed(permission: str, identified: Identify) -> Any:
-    """Return the dependency of a route that needs *permission*."""
-    checked = Permission(permission, identified).check
-
-    async def known(request: Request, who: Identity) -> None:
-        request.state.caller = who
-
-    known.__annotations__["who"] = Annotated[Identity, Depends(checked)]
-    return Depends(known)
-
-
-async def _who(request: Request) -> Identity:
-    found: Identity = request.state.caller
-    return found
-
-
-Caller = Annotated[Identity, Depends(_who)]

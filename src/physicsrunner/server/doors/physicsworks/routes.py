@@ -23,11 +23,12 @@ from physicsrunner.errors import InvalidRequest, NotFound
 from physicsrunner.server.bodies import answer, stored
 from physicsrunner.server.doors.physicsworks.api_routes import ClientPart, add_client_part
 from physicsrunner.server.doors.physicsworks.bodies import body_of, declared_length, object_of
-from physicsrunner.server.doors.physicsworks.callers import Caller, Identify, allowed, identify
+from physicsrunner.server.doors.physicsworks.callers import identify
 from physicsrunner.server.doors.physicsworks.files import DoorFiles
 from physicsrunner.server.doors.physicsworks.forms import Payload, read_form
 from physicsrunner.server.doors.physicsworks.inputs import run_inputs
 from physicsrunner.server.doors.physicsworks.runs import DoorRuns
+from physicsrunner.server.doors.routing import Caller, Identify, allowed
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire.physicsworks import MAX_FORM, decode_form
