@@ -175,7 +175,7 @@ def served(folder: Path, **options: Any) -> Iterator[Door]:
         try:
             assert listening.wait(30), "the server does not listen"
             host, _, port = running.doors["shakescenario"].rpartition(":")
-            yield Door(house, host, int(port))
+            yield Door(house, host.strip("[]"), int(port))
         finally:
             running.stop()
             thread.join(30)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from physicsrunner.client.shakescenario_client import ShakeScenario, ShakeScenarioError
 from physicsrunner.core.run import NewRun
 from physicsrunner.core.state import RunState
+from physicsrunner.server.doors.local import is_loopback
 from physicsrunner.server.doors.shakescenario import door as doors
 from physicsrunner.server.doors.shakescenario import line as lines
 from physicsrunner.wire import frames
@@ -437,6 +440,33 @@ def test_without_a_user_of_the_door_everybody_shows_a_token(tmp_path: Path) -> N
             assert client.get(job["id"])["status"] == "queued"
         with door.client(token="x") as client, pytest.raises(ShakeScenarioError, match="token"):
             client.ping()
+
+
+def own_address() -> str:
+    """Return an address of this machine that others can reach, or skip the test."""
+    for addresses in psutil.net_if_addrs().values():
+        for item in addresses:
+            if item.family == socket.AF_INET and not is_loopback(item.address):
+                return str(item.address)
+    pytest.skip("this machine has no address but loopback")
+
+
+def test_on_an_address_that_others_reach_a_token_is_needed(tmp_path: Path) -> None:
+    """The user of the door is for loopback alone, though the server listens on all addresses."""
+    address = own_address()
+    with served(tmp_path, shakescenario_host="0.0.0.0") as door:  # noqa: S104
+        with door.wire() as wire:
+            assert wire.result("ping") == {"pong": True}
+        with Wire(address, door.port) as wire:
+            assert wire.refused("ping") == "NOT_AUTHENTICATED"
+            assert wire.refused("submit", **QUAKE) == "NOT_AUTHENTICATED"
+            assert wire.result("submit", token=door.token_of("ada"), **QUAKE)["id"] == 1
+
+
+def test_ipv6_is_loopback_too(tmp_path: Path) -> None:
+    """A server on ::1 takes jobs of programs of this machine without a token."""
+    with served(tmp_path, shakescenario_host="::1") as door, door.client() as client:
+        assert client.submit(**QUAKE)["id"] == 1
 
 
 def test_people_delete_their_own(tmp_path: Path) -> None:
