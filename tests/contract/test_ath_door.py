@@ -16,6 +16,7 @@ from physicsrunner.core.run import NewRun
 from physicsrunner.core.state import RunState
 from physicsrunner.service.options import DAY_S
 from tests.contract.ath_door import MESH, SOLVE, Door, compact, posix, served
+from tests.support.postgres import PostgresServer
 
 #: Section 5.1 of the document, an item.
 EXAMPLE: dict[str, Any] = {
@@ -50,6 +51,19 @@ def door(tmp_path: Path) -> Iterator[Door]:
         yield opened
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Door]:
+    """Give the door of an empty server with each database."""
+    if request.param == "sqlite":
+        with served(tmp_path) as opened:
+            yield opened
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with served(tmp_path, server.fresh()) as opened:
+        yield opened
+    server.drop()
+
+
 def running_example(door: Door) -> str:
     """Bring a job to where the document's example stands; return its id."""
     clock = door.house.clock
@@ -66,8 +80,9 @@ def running_example(door: Door) -> str:
 # -- golden transcripts --------------------------------------------------------------------------
 
 
-def test_the_list_is_the_document_s_byte_for_byte(door: Door) -> None:
+def test_the_list_is_the_document_s_byte_for_byte(each: Door) -> None:
     """The example of section 5.1, its keys in their order, with this job's id in place of its."""
+    door = each
     job = running_example(door)
     page = {"items": [{**EXAMPLE, "id": job}], "total": 1, "limit": 50, "offset": 0}
     answer = door.call("GET", "jobs")
@@ -189,6 +204,8 @@ def test_what_does_not_fit_together_is_told_in_words(
         ({"formula_type": ""}, ["formula_type"], "string_too_short"),
         ({"label": 5}, ["label"], "string_type"),
         ({"label": "\ud800"}, ["label"], "string_unicode"),
+        ({"label": "a\0b"}, ["label"], "string_pattern_mismatch"),
+        ({"formula_type": "\0"}, ["formula_type"], "string_pattern_mismatch"),
         ({"label": "x" * 256}, ["label"], "string_too_long"),
         ({"mesh": []}, ["mesh"], "model_type"),
         ({"mesh": {"vertices": []}}, ["mesh", "indices"], "missing"),
@@ -271,8 +288,9 @@ def test_an_id_that_is_none_is_a_job_that_is_not_there(door: Door, job: str) -> 
 # -- the queue -----------------------------------------------------------------------------------
 
 
-def test_one_job_runs_at_a_time_in_their_order(door: Door) -> None:
+def test_one_job_runs_at_a_time_in_their_order(each: Door) -> None:
     """The next one starts when the one before it has ended, however that was."""
+    door = each
     jobs = [door.solve(label=str(place)) for place in range(3)]
     grant = door.started()
     assert grant.run == jobs[0]
@@ -491,8 +509,9 @@ def test_a_job_whose_agent_comes_back_goes_on(door: Door) -> None:
 # -- lists ---------------------------------------------------------------------------------------
 
 
-def test_states_filter_a_list(door: Door) -> None:
+def test_states_filter_a_list(each: Door) -> None:
     """Each by its word, several by a comma list; other words are refused and the words named."""
+    door = each
     done, bad, stopped, runs, waits = (door.solve() for _ in range(5))
     door.complete(door.started())
     door.fail(door.started())
@@ -539,8 +558,9 @@ def test_times_have_microseconds_always(door: Door) -> None:
     assert door.items()[0]["created_at"] == "2026-02-22T18:20:31.000000"
 
 
-def test_labels_are_given_and_changed(door: Door) -> None:
+def test_labels_are_given_and_changed(each: Door) -> None:
     """By the request, and later; null takes it away. The configuration stays what was sent."""
+    door = each
     job, plain = door.solve(label="first"), door.solve()
     assert [item["label"] for item in door.items()] == [None, "first"]
     changed = door.value("PATCH", f"jobs/{job}", json={"label": "second"})
@@ -550,7 +570,7 @@ def test_labels_are_given_and_changed(door: Door) -> None:
     assert [item["label"] for item in door.items()] == ["mine", "second"]
     assert door.value("PATCH", f"jobs/{plain}", json={"label": None})["label"] is None
     assert door.value("GET", f"jobs/{job}")["config"]["label"] == "first"
-    wrongs: list[Any] = [{}, {"label": 5}, {"label": "x" * 300}, {"label": "\ud800"}, []]
+    wrongs: list[Any] = [{}, {"label": 5}, {"label": "x" * 300}, {"label": "\0"}, []]
     for wrong in wrongs:
         assert door.call("PATCH", f"jobs/{job}", json=wrong).status_code == 422
 
@@ -572,16 +592,17 @@ def test_runs_of_other_doors_are_jobs_too(door: Door) -> None:
     assert door.value("POST", f"stop/{run.id}")["status"] == "cancelled"
 
 
-def test_the_history_is_exported_whole(door: Door) -> None:
+def test_the_history_is_exported_whole(each: Door) -> None:
     """Every job with what was sent for it, mesh and all, the oldest first."""
-    first = door.solve(mesh=MESH, label="a", extra=[1, None, "ü"])
+    door = each
+    first = door.solve(mesh=MESH, label="a", extra=[1, None, "ü\0"])
     second = door.solve(mesh=None)
     door.complete(door.started(), results=RESULTS)
     answer = door.call("GET", "jobs/export")
     assert answer.headers["content-type"] == "application/json"
     items = answer.json()["items"]
     assert [item["id"] for item in items] == [first, second]
-    assert items[0]["config"] == {**SOLVE, "mesh": MESH, "label": "a", "extra": [1, None, "ü"]}
+    assert items[0]["config"] == {**SOLVE, "mesh": MESH, "label": "a", "extra": [1, None, "ü\0"]}
     assert items[1]["config"] == {**SOLVE, "mesh": None}
     listed = {item["id"]: item for item in door.items()}
     for item in items:

@@ -22,7 +22,7 @@ from physicsrunner.core.run import InputFile, NewRun, RunFilter, RunRecord, RunS
 from physicsrunner.core.state import TERMINAL
 from physicsrunner.errors import Conflict, NotFound, PhysicsRunnerError
 from physicsrunner.server.doors.ath import jobs
-from physicsrunner.server.doors.ath.payload import MESH, Solve, default_name
+from physicsrunner.server.doors.ath.payload import MESH, Solve, name_of
 from physicsrunner.server.doors.words import states_of, word
 from physicsrunner.service import asked
 from physicsrunner.service.identity import Identity
@@ -69,7 +69,7 @@ class JobManager:
             NewRun(
                 model_id=model.id,
                 model_version=model.version,
-                name=_name(wanted.label, wanted),
+                name=name_of(wanted.label, wanted.fields),
                 description=jobs.described(wanted.fields),
                 parameters={**model.parameters, **wanted.fields},
                 configuration={
@@ -124,7 +124,7 @@ class JobManager:
         """Give a job another label, or none; return it as lists show it."""
         run = self._services.runs.get(who, _key(job))
         if run.door == jobs.DOOR:
-            name = label or default_name(jobs.config(run))
+            name = name_of(label, jobs.config(run))
             description: str | None = jobs.relabelled(run, label)
         else:
             name, description = label or "run", run.description
@@ -261,10 +261,6 @@ def _key(job: str) -> str:
         return asked.run_id(job)
     except PhysicsRunnerError:
         raise NotFound(f"there is no job {job[:60]!r}") from None
-
-
-def _name(label: str | None, wanted: Solve) -> str:
-    return (label or "").replace("\0", "") or default_name(wanted.fields)
 
 
 def _named(names: Sequence[str], ending: str) -> str | None:

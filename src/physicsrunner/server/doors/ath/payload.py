@@ -28,7 +28,10 @@ MOST_FREQUENCIES: Final = 100_000
 _WORD: Final = 64  # characters of a formula's or a simulation's type
 _LABEL: Final = 255  # characters
 
-Word = Annotated[str, Field(min_length=1, max_length=_WORD)]
+_TEXT: Final = r"^[^\x00]*$"  # what every database takes
+
+Word = Annotated[str, Field(min_length=1, max_length=_WORD, pattern=_TEXT)]
+Label = Annotated[str, Field(max_length=_LABEL, pattern=_TEXT)]
 Frequency = Annotated[FiniteFloat, Field(gt=0)]
 
 
@@ -54,7 +57,13 @@ class _Request(_Strict):
     num_frequencies: Annotated[int, Field(ge=1, le=MOST_FREQUENCIES)]
     sim_type: Word
     formula_type: Word
-    label: Annotated[str, Field(max_length=_LABEL)] | None = None
+    label: Label | None = None
+
+
+class _Labelled(_Strict):
+    """The body of ``PATCH /ath/api/jobs/{job_id}``."""
+
+    label: Label | None
 
 
 @dataclass(frozen=True)
@@ -75,10 +84,7 @@ class Solve:
 def read(body: bytes) -> Solve:
     """Return what *body* asks for."""
     sent = _object(body)
-    try:
-        _Request.model_validate(sent)
-    except ValidationError as error:
-        raise RequestValidationError(_told(error)) from None
+    _check(_Request, sent)
     low, high = sent["frequency_range"]
     if low > high:
         raise InvalidRequest(
@@ -98,13 +104,16 @@ def read(body: bytes) -> Solve:
 def read_label(body: bytes) -> str | None:
     """Return the label that *body*, ``{label}``, gives a job; None: it is to have none."""
     sent = _object(body)
-    if "label" not in sent:
-        raise RequestValidationError([_problem("missing", ("label",), "Field required")])
-    label = sent["label"]
-    if label is not None and not (isinstance(label, str) and len(label) <= _LABEL):
-        said = f"Input should be null, or a string of at most {_LABEL} characters"
-        raise RequestValidationError([_problem("string_type", ("label",), said)])
+    _check(_Labelled, sent)
+    label: str | None = sent["label"]
     return label
+
+
+def _check(kind: type[_Strict], sent: Any) -> None:
+    try:
+        kind.model_validate(sent)
+    except ValidationError as error:
+        raise RequestValidationError(_told(error)) from None
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -163,8 +172,10 @@ def _mesh(mesh: dict[str, Any]) -> bytes:
     return json.dumps(mesh, separators=(",", ":"), allow_nan=False).encode()
 
 
-def default_name(fields: Mapping[str, Any]) -> str:
-    """Return what a job without a label is called."""
+def name_of(label: str | None, fields: Mapping[str, Any]) -> str:
+    """Return what the run of a job is called."""
+    if label:
+        return label
     low, high = fields["frequency_range"]
     count = fields["num_frequencies"]
     return f"{fields['formula_type']}, {low:g} to {high:g} Hz, {count} frequencies"
