@@ -223,10 +223,10 @@ def test_what_has_no_project_is_in_the_place_default(door: House) -> None:
         assert ([one["id"] for one in jobs["data"]], jobs["totalCount"]) == ([run], 1)
     # Of a member without a role, too: nothing of others, nothing of a project.
     token = door.person("ada", None, thermal="user")
-    own = door.dispatch(door.model("hers"), token=door.person("bea", "user"))
     query = asked(filter=by("project", "equals", "default"))
+    hers = door.dispatch(other, token=token)
     assert door.value("GET", "v1/jobs", params=query, token=token)["data"] == []
-    assert own
+    assert [one["id"] for one in door.value("GET", "v1/jobs", token=token)["data"]] == [hers]
     door.server.value("POST", rest.PROJECTS, json={"id": "default"})
     assert door.value("GET", "v1/projects/default/simulations")["data"] == []
     assert door.value("GET", "v1/jobs", params=query)["data"] == []
@@ -521,6 +521,43 @@ def test_what_cannot_be_run_says_why(door: House) -> None:
     assert door.value("GET", "v1/projects/default/simulations")["totalCount"] == 3
     assert door.value("POST", f"v1/simulation/tree/check/{whole}")["message"] == "passed"
     assert door.dispatch(whole)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        b"parameters: {a: 2026-01-01}\n",
+        b"parameters: {a: .inf}\n",
+        b"parameters: {a: !!binary aGVsbG8=}\n",
+        b"parameters: {? [1, 2] : 3}\n",
+        b"parameters: &a {b: *a}\n",
+        b"parameters: {a: " + b"[" * 100 + b"]" * 100 + b"}\n",
+        b"parameters:\n  a: &a [0,0,0,0,0,0,0,0,0,0]\n"
+        + b"".join(
+            b"  %c: &%c [%s]\n" % (98 + n, 98 + n, b",".join([b"*%c" % (97 + n)] * 10))
+            for n in range(9)
+        ),
+        b"parameters:\n" + b"".join(b"  p%d: %d\n" % (n, n) for n in range(90_000)),
+        b"\xff",
+        b"- 1\n",
+    ],
+)
+def test_a_case_file_that_means_harm_harms_nobody(calm: tuple[House, str], case: bytes) -> None:
+    """The list is shown, with the others; the model says what is wrong with its case file."""
+    door, _ = calm
+    key = door.model("harmful", files={"case.yaml": case})
+    found = door.value("GET", "v1/projects/default/simulations")
+    assert len(found["data"]) == 2
+    check = door.value("POST", f"v1/simulation/tree/check/{key}")
+    assert (check["message"], check["errors"][0][:9]) == ("failed", "case.yaml")
+
+
+def test_a_file_of_the_users_own_in_the_place_of_the_saved_one(door: House) -> None:
+    """It is no saved case: the defaults count, and the first change takes its place."""
+    for number, text in enumerate((b"[1]", b"{", b'{"parameters": 7}', b"[" * 9000, b"")):
+        files = {"case.saved.json": text} if text else {"case.saved.json": b" "}
+        key = door.model(f"odd{number}", files=files)
+        assert door.patch(key, steps=7)["tree"]["steps"] == 7
 
 
 def test_a_simulation_has_its_models_name_too(door: House) -> None:

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +36,8 @@ from physicsrunner.wire.documents import Case, parse_case
 #: The file of a bundle that holds what was saved.
 SAVED: Final = "case.saved.json"
 _MOST: Final = 256  # bundles of which is remembered what they say
+_MOST_TEXT: Final = 1024 * 1024  # bytes of a case file
+_MOST_VALUES: Final = 100_000  # of its parameters
 _MOST_BYTES: Final = 4 * 1024 * 1024  # of saved parameters, as JSON
 
 
@@ -190,14 +192,43 @@ def _document(bundle: zipfile.ZipFile, names: list[str]) -> tuple[Case, str | No
     if found is None:
         return Case(), None
     try:
-        return parse_case(bundle.read(found).decode("utf-8"), found), None
-    except (ConfigError, UnicodeDecodeError) as error:  # its main.py may do without
-        return Case(), f"{found} cannot be read: {error}"
+        if bundle.getinfo(found).file_size > _MOST_TEXT:
+            raise ConfigError(f"{found} is over {_MOST_TEXT} bytes")
+        case = parse_case(bundle.read(found).decode("utf-8"), found)
+        return replace(case, parameters=_plain(case.parameters, found)), None
+    except (ConfigError, UnicodeDecodeError, RecursionError) as error:  # main.py may do without
+        return Case(), f"{found} cannot be read: {str(error)[:500]}"
+
+
+def _plain(parameters: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """
+    Return *parameters* as JSON has them, or raise `ConfigError`.
+
+    YAML has more: dates, numbers without end, and a few lines that mean thousands of millions of
+    values, or lists that hold themselves.
+    """
+    waiting: list[Any] = [parameters]
+    seen = 0
+    while waiting:
+        item = waiting.pop()
+        inner = item.values() if isinstance(item, Mapping) else item if _is_list(item) else ()
+        seen += len(inner)
+        if seen > _MOST_VALUES:
+            raise ConfigError(f"{where} has over {_MOST_VALUES} values")
+        waiting.extend(inner)
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(parameters, allow_nan=False))
+        check_depth(plain, "parameters")
+    except (TypeError, ValueError, InvalidRequest) as error:
+        raise ConfigError(f"{where}: a parameter is none that JSON has: {error}") from None
+    return plain
 
 
 def _saved(bundle: zipfile.ZipFile) -> Mapping[str, Any] | None:
     """Return what was saved; None where somebody put another file of that name there."""
     try:
+        if bundle.getinfo(SAVED).file_size > 2 * _MOST_BYTES:
+            return None
         saved = json.loads(bundle.read(SAVED))
         good = (
             isinstance(saved["parameters"], dict)
