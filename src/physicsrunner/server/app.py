@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import importlib.util
 import logging
 import socket
 import time
@@ -118,9 +117,7 @@ class Application:
         self._hub: Hub | None = None
         self._parts: Parts | None = None  # made when it starts
         self._doors = {
-            name: importlib.import_module(f"{_DOORS}.{name}")
-            for name in services.options.doors
-            if importlib.util.find_spec(f"{_DOORS}.{name}") is not None
+            name: importlib.import_module(f"{_DOORS}.{name}") for name in services.options.doors
         }
         self.metrics = Metrics()
         self._rooms = Rooms(services.access, services.events, self.metrics)
