@@ -14,7 +14,9 @@ from physicsrunner.core.run import RunRecord, RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import InvalidRequest, PhysicsRunnerError, ServerUnavailable
 from physicsrunner.service.grants import lease_change
+from physicsrunner.store import sql_rows
 from physicsrunner.store.base import Change, Offer, Store
+from physicsrunner.store.hot import raw
 from physicsrunner.store.rows import StudyRow
 from physicsrunner.store.sql import SqlStore
 from physicsrunner.wire.live import Event
@@ -230,3 +232,27 @@ def test_a_place_that_was_not_freed_is_not_given_away(store: Store, group: Group
     assert taken == []
     _, (given,) = group(partial(end, "good"), partial(lease, store, "b"))
     assert given.id == second.id
+
+
+def test_rows_of_a_document_are_looked_up(store: Store) -> None:
+    """PostgreSQL finds each row of an UPDATE by its key, also in a table that was just filled."""
+    assert isinstance(store, SqlStore)
+    if store.database.dialect == "sqlite":
+        return
+    store.add_runs([(make(), []) for _ in range(500)])
+    statements = [
+        sql_rows._update_runs(("status", "deadline"))._of_document,
+        sql_rows._update_bodies(("results",))._of_document,
+        sql_rows._update_attempts(("state",))._of_document,
+    ]
+    for known in (False, True):
+        if known:
+            with store.database.write() as connection:
+                raw(connection).execute("ANALYZE")
+        with store.database.read() as connection:
+            for statement in statements:
+                rows = raw(connection).execute(f"EXPLAIN {statement}", ["[]", ["x"]]).fetchall()
+                plan = "\n".join(row[0] for row in rows)
+                assert "Nested Loop" in plan
+                assert "Index Cond" in plan
+                assert "Seq Scan" not in plan

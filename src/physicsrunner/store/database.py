@@ -40,7 +40,7 @@ from physicsrunner.errors import (
     ServerUnavailable,
     StorageFull,
 )
-from physicsrunner.store.hot import ByKeys, Hot, raw, together
+from physicsrunner.store.hot import ByKeys, Hot, loaded_bytes, raw, together
 from physicsrunner.store.readers import Readers
 
 BUSY_MS: Final = 10_000
@@ -338,6 +338,9 @@ def _sqlite_begin(connection: Connection) -> None:
 
 
 def _postgres_connect(dbapi_connection: Any, _record: Any) -> None:
+    from psycopg.types.json import set_json_loads  # installed where there is such a connection
+
+    set_json_loads(loaded_bytes, dbapi_connection)
     # Every statement here is written for an index that has its order, and a join looks its few rows
     # up there. The planner knows nothing of tables that have just been filled, would sort a whole
     # queue or read a whole table, and plans anew for each value.

@@ -26,12 +26,18 @@ def insert_of(table: Table, names: Sequence[str], instead: str = "") -> str:
 
 
 def update_of(table: Table, names: Sequence[str], keys: Mapping[str, str]) -> str:
-    """Return the statement that changes these columns; *keys*: column to its name in a row."""
+    """
+    Return the statement that changes these columns; *keys*: column to its name in a row.
+
+    Its second parameter are all values of the first key: whatever the planner believes of a table
+    that was just filled, it looks up no other rows.
+    """
     new = ", ".join(f'"{name}" = given."{name}"' for name in names)
     same = " AND ".join(f'{table.name}."{name}" = given."{key}"' for name, key in keys.items())
+    these = f'{table.name}."{next(iter(keys))}" = ANY(%s)'
     columns = {name: table.c[name] for name in names}
     given = _given({**columns, **{key: table.c[name] for name, key in keys.items()}})
-    return f"UPDATE {table.name} SET {new} FROM {given} WHERE {same}"  # noqa: S608 - names of ours
+    return f"UPDATE {table.name} SET {new} FROM {given} WHERE {these} AND {same}"  # noqa: S608 - names of ours
 
 
 def _given(columns: Mapping[str, Column[Any]]) -> str:

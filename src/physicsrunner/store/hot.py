@@ -39,6 +39,7 @@ from physicsrunner.store.documents import insert_of, update_of
 
 _PARAMETERS: Final = 990  #: of one statement; the oldest SQLite takes 999
 _ODD: Final = 12  #: up to so many rows there is a statement for each number of them
+_DOCUMENT: Final = 64  #: rows of one; each may be compared with each key
 COPIED: Final = 50  #: from so many rows on PostgreSQL is given them by COPY, not in a pipeline
 _EMPTY: Final[Mapping[type, str]] = {dict: "{}", list: "[]"}
 _load: Final = json.JSONDecoder().decode
@@ -132,12 +133,16 @@ class Many:
         same = [table.c[name] == bindparam(key) for name, key in keys.items()]
         self._one = Hot(update(table).where(*same).values(values))
         self._encode = encoder([table.c[name] for name in names])
+        self._key = next(iter(keys.values()))
         self._of_document = update_of(table, names, keys)
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Change *rows*, whose documents (JSON) are still values."""
         if len(rows) > 1 and connection.dialect.name == "postgresql":
-            raw(connection).execute(self._of_document, [_dump(rows)])
+            for start in range(0, len(rows), _DOCUMENT):
+                some = rows[start : start + _DOCUMENT]
+                keys = [row[self._key] for row in some]
+                raw(connection).execute(self._of_document, [_dump(some), keys])
         else:
             self._one.run_many(connection, list(map(self._encode, rows)))
 
@@ -268,6 +273,13 @@ def raw(connection: Connection) -> Any:
 def dumped(value: Any) -> str | None:
     """Return a document as it is stored."""
     return None if value is None else _dump(value)
+
+
+def loaded_bytes(data: str | bytes) -> Any:
+    """Return the document of a text as PostgreSQL sends it; most of them are empty."""
+    if data == b"[]":
+        return []
+    return _load(data.decode() if isinstance(data, bytes) else data)
 
 
 def loaded(text: str) -> Any:
