@@ -160,7 +160,8 @@ class RunStore(Protocol):
         Hand out runs that wait and fit: highest priority first, then the oldest.
 
         *decide* is asked for each; with None that run is passed over. Runs of projects and studies
-        that run as many as they may are passed over too.
+        that run as many as they may are passed over too. If a call of the same moment fails, it
+        may be asked again from the first run on: only the last answers count.
         """
         ...
 
