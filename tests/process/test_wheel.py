@@ -81,6 +81,11 @@ def test_an_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
             argv,
             done.stderr,
         )
+    for name in ("shakescenario", "shakescenario-server"):
+        told = subprocess.run(
+            [str(folder / "bin" / name), "--help"], capture_output=True, text=True, check=True
+        )
+        assert told.stdout.lower().startswith(f"usage: {name} ")
     code = "import physicsrunner; print(physicsrunner.__file__)"
     where = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
     assert str(folder) in where.stdout

@@ -150,6 +150,7 @@ def options_of(
         door_user=None if settings.door_user == NOTHING else settings.door_user,
         shakescenario_port=settings.shakescenario_port,
         shakescenario_model=settings.shakescenario_model,
+        shakescenario_folder=_absolute(settings.shakescenario_folder),
         ath_model=settings.ath_model,
         ath_max_concurrent_runs=settings.ath_max_concurrent_runs,
         architech_model=settings.architech_model,
@@ -159,6 +160,10 @@ def options_of(
         tls_cert=tls_cert or settings.tls_cert,
         tls_key=tls_key or settings.tls_key,
     )
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
 
 
 def greet(call: Invocation, server: ReadyServer, place: Place) -> None:

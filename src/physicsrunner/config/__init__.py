@@ -75,6 +75,7 @@ class Settings:
     door_user: str | None  #: None: as the command has it; `NOTHING`: nobody
     shakescenario_port: int | None
     shakescenario_model: str
+    shakescenario_folder: Path | None
     ath_model: str
     ath_max_concurrent_runs: int
     architech_model: str | None

@@ -204,6 +204,13 @@ SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType(
                 read_name,
             ),
             Setting(
+                "shakescenario_folder",
+                "PHYSICSRUNNER_SHAKESCENARIO_FOLDER",
+                "",
+                "folder in which each job of the shakescenario door has one; without it, none",
+                read_file_name,
+            ),
+            Setting(
                 "ath_model",
                 "PHYSICSRUNNER_ATH_MODEL",
                 "horn-acoustics",
