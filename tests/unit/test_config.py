@@ -67,7 +67,7 @@ def test_every_setting_can_be_set_by_its_variable(environ: dict[str, str]) -> No
     }
     values |= {"shakescenario_port": "0", "shakescenario_model": "m", "ath_model": "n"}
     values |= {"ath_max_concurrent_runs": "2", "architech_model": "o", "architech_mapping": "/m"}
-    values |= {"architech_design_url": "http://d:1"}
+    values |= {"architech_design_url": "http://d:1", "shakescenario_folder": "/f"}
     assert set(values) == set(SETTINGS)
     told = {**values, "trusted_proxies": "10.0.0.0/8, ::1", "webhook_private": "yes"}
     told |= {"doors": "ath, physicsworks", "cors_origins": "https://a"}
