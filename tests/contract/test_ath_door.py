@@ -570,6 +570,9 @@ def test_labels_are_given_and_changed(each: Door) -> None:
     assert [item["label"] for item in door.items()] == ["mine", "second"]
     assert door.value("PATCH", f"jobs/{plain}", json={"label": None})["label"] is None
     assert door.value("GET", f"jobs/{job}")["config"]["label"] == "first"
+    run = door.house.services.runs.get(door.house.admin, job)
+    assert run.name == "second"
+    assert "simulation/renamed" in door.house.types()
     wrongs: list[Any] = [{}, {"label": 5}, {"label": "x" * 300}, {"label": "\0"}, []]
     for wrong in wrongs:
         assert door.call("PATCH", f"jobs/{job}", json=wrong).status_code == 422
