@@ -135,6 +135,8 @@ def test_a_name_is_one_that_can_be_shown() -> None:
         ("project: 7", 1, "project: is a path"),
         ("tags: x", 1, "tags: is a list of texts"),
         ("\ntags: ['user:ada']", 2, "the door's"),
+        ('tags: ["a\\0"]', 1, "printable"),
+        (f"tags: [{'x' * 101}]", 1, "printable"),
         ("configuration:\n  timeout_minutes: soon", 2, "timeout_minutes"),
         ("resources: {cpu_cores: -1}", 1, "cpu_cores"),
         ("- a", 1, "a mapping is an object"),

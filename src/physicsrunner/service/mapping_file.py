@@ -21,6 +21,7 @@ from physicsrunner.service import asked
 from physicsrunner.service.design_mapping import MISSING, DesignMapping, Source, Steps
 
 MAX_MAPPING: Final = 1024 * 1024  #: bytes
+MAX_TAG: Final = 100  #: characters
 #: Tags that say who asked for what: nobody else gives them to a run.
 KEPT_TAGS: Final = ("user:", "design:")
 _KEYS: Final = ("model", "name", "project", "parameters", "configuration", "resources", "tags")
@@ -174,6 +175,8 @@ def _tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(tag, str) and tag for tag in value):
         raise _Wrong(("tags",), "is a list of texts")
     for tag in value:
+        if not tag.isprintable() or len(tag) > MAX_TAG:
+            raise _Wrong(("tags",), f"{tag[:40]!r}: a tag is 1 to {MAX_TAG} printable characters")
         if tag.startswith(KEPT_TAGS):
             raise _Wrong(("tags",), f"{tag!r}: tags with {' and '.join(KEPT_TAGS)} are the door's")
     return tuple(value)
