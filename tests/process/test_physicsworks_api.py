@@ -108,6 +108,10 @@ print(json.dumps({
 """
 
 
+#: What the server's counters say once the client has looked for its job.
+LOOKED = '/v1/jobs",status="200"'
+
+
 class Person:
     """Runs programs that use the published client."""
 
@@ -268,6 +272,45 @@ def test_jobs_are_cancelled_and_aborted(fleet: Fleet, tmp_path: Path) -> None:
     assert found["end"]["statusLabel"] == "Aborted by user"
     assert found["again"] == found["by resource"] == "canceled"
     assert (found["nothing"], found["unknown"]) == (404, 404)
+
+
+def test_waiting_outlives_the_servers_death(fleet: Fleet, tmp_path: Path) -> None:
+    """The job that was asked for is still there, and so is the changed tree that it is made of."""
+    key = model(fleet)
+    person, script, out = Person(fleet, tmp_path), tmp_path / "client.py", tmp_path / "out"
+    script.write_text(
+        CLIENT
+        + """
+key = given["simulation"]
+simulations.update_tree(key, [{"fullPath": "/temperature", "value": 350}])
+print(simulations.dispatch_and_wait(key, poll_interval=1, timeout=100))
+"""
+    )
+    arguments = {"host": person.host, "token": fleet.server.token, "simulation": key}
+    with out.open("w") as stdout:
+        waiting = subprocess.Popen(
+            [str(published_python()), str(script), json.dumps(arguments)], stdout=stdout
+        )
+    try:
+        # It has its answer, and looks for its job.
+        wait_until(lambda: LOOKED in fleet.call("GET", "/metrics").text, timeout=60)
+        (run,) = queued(fleet)
+        fleet.server.kill()
+        fleet.server.restart()
+        fleet.agent("north", "--slots", "1")
+        assert waiting.wait(120) == 0
+    finally:
+        waiting.kill()
+        waiting.wait()
+
+    assert out.read_text().strip() == run
+    results = fleet.wait(run, "completed")
+    assert results["parameters"]["temperature"] == {"value": 350, "unit": "K"}
+
+
+def queued(fleet: Fleet) -> list[str]:
+    """Return the ids of all runs."""
+    return [str(one["id"]) for one in fleet.call("GET", rest.SIMULATIONS).json()["data"]]
 
 
 INSIDE = """\
