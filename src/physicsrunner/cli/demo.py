@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from physicsrunner.client.case import CaseFolder
 
 _FAILED = ProgramFailed.exit_code
+_CHECK = "check"  # the parameter of a case that compares only when it is asked to
 
 
 @make_command("demo")
@@ -68,17 +69,21 @@ def command(
     from physicsrunner.client.case import parse_parameters, read_case
 
     case = read_case(example.folder)
-    values = case.parameters(parse_parameters(parameters))
+    # Of a case whose comparison takes its time, doors and people run it without.
+    asked = {_CHECK: True} if check and _CHECK in case.document.parameters else {}
+    values = case.parameters({**asked, **parse_parameters(parameters)})
     if submit:
         code, document, rows = _on_server(call, case, values)
     else:
         _require(example)
         code, document, rows = _here(call, case, values, work_dir)
     checked = _checked(example, rows)
-    if not call.as_json:
-        _tell(call, example, rows, all_points=check)
-    else:
+    if call.as_json:
         call.screen.document({"run": document, "check": checked})
+    elif not rows and not check and _CHECK in case.document.parameters:
+        call.screen.text("nothing was compared: --check asks for it")
+    else:
+        _tell(call, example, rows, all_points=check)
     if check and code == 0 and not checked["passed"]:
         return _FAILED
     return code
