@@ -191,6 +191,16 @@ def test_the_setting_names_the_model_where_the_mapping_does_not(tmp_path: Path) 
         assert run["name"] == "Design bridge-7"
 
 
+def test_what_the_model_says_of_its_parameters_stands_beneath(tmp_path: Path) -> None:
+    """What its case file has counts where the design says nothing; its newest version runs."""
+    with house(tmp_path, mapping="model: demo\nparameters: {span: geometry.span}") as server:
+        case = b"parameters: {span: 1, grid: 8}\n"
+        newest = server.model(**{"main.py": b"print(2)\n", "case.yaml": case})
+        run = server.value("GET", rest.simulation(start(server)["id"]))
+        assert run["parameters"] == {"span": 42.5, "grid": 8}
+        assert run["model_version"] == newest["version"]
+
+
 def test_a_wrong_mapping_is_refused_when_the_server_starts(tmp_path: Path) -> None:
     """With the file, the line and the key."""
     wrong = options(tmp_path, None, mapping="model: demo\nparameters:\n  a: 7\n")

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from physicsrunner.errors import NotFound, ServerUnavailable
-from physicsrunner.service.circuit import Circuit
+from physicsrunner.service.circuit import LONGEST_S, Circuit
 
 
 class Bench:
@@ -88,12 +88,16 @@ def test_after_the_wait_one_may_try() -> None:
 
 
 def test_it_waits_as_long_as_was_asked() -> None:
-    """Retry-After of the last failure counts, where it is longer."""
-    bench = Bench()
-    for _ in range(3):
-        bench.fail(retry_after=60.0)
-    bench.time += 30
-    assert bench.refused() == 30.0
+    """Retry-After of the last failure counts, where it is longer, and up to a minute."""
+    for asked, left in ((5.0, 0.0), (45.0, 15.0), (86_400.0, LONGEST_S - 30.0)):
+        bench = Bench()
+        for _ in range(3):
+            bench.fail(retry_after=asked)
+        bench.time += 30
+        if left:
+            assert bench.refused() == left
+        else:
+            bench.answer()
 
 
 def test_a_fault_of_ours_keeps_nobody_out() -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from physicsrunner.errors import ServerUnavailable
 
+LONGEST_S: Final = 60.0  #: that somebody is left alone because they asked for it
 #: Makes the error of who is refused, from what failed last and the seconds to wait.
 Refusal = Callable[[str, float], ServerUnavailable]
 
@@ -70,7 +72,8 @@ class Circuit:
             self._trying = False
             self._last = str(error)
             if self._failures >= self._limit:
-                self._until = self._now() + max(self._wait_s, error.retry_after or 0.0)
+                asked = min(error.retry_after or 0.0, LONGEST_S)
+                self._until = self._now() + max(self._wait_s, asked)
 
     def _answered(self) -> None:
         with self._lock:
