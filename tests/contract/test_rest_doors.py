@@ -313,10 +313,13 @@ def test_the_page_of_the_description_loads_nothing_from_elsewhere(server: RestSe
 
 
 def test_metrics_count_by_route(server: RestServer, tmp_path: Path) -> None:
-    """Counters name routes, not ids."""
+    """Counters name routes with their doors, not ids."""
     del tmp_path
     run, _ = server.claim()
     server.call("GET", rest.simulation(run))
+    server.call("GET", f"/physicsworks/api/v1/jobs/{run}")
     text = server.call("GET", "/metrics", token=None).text
     assert 'route="/api/v1/simulations/{run}"' in text
+    assert 'route="/physicsworks/api/v1/jobs/{run}"' in text
+    assert 'route="/api/v1/jobs/{run}"' not in text
     assert run not in text

@@ -167,7 +167,7 @@ class Application:
         pages = self._services.options.cors_origins
         if pages:
             api.add_middleware(DoorCors, origins=pages, doors=tuple(self._doors))
-        api.add_middleware(Measured, metrics=self.metrics)
+        api.add_middleware(Measured, metrics=self.metrics, doors=tuple(self._doors))
         return api
 
     @contextlib.asynccontextmanager

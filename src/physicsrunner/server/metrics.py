@@ -8,6 +8,7 @@ label by its route, never by its ids, so that the number of series is bounded.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,9 +67,10 @@ class Metrics:
 class Measured:
     """ASGI middleware that counts requests by route."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, doors: Sequence[str] = ()) -> None:
         self.app = app
         self.metrics = metrics
+        self.doors = doors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count one request."""
@@ -79,8 +81,16 @@ class Measured:
 
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "(none)")
-                self.metrics.answered(scope["method"], route, message["status"], began)
+                self.metrics.answered(scope["method"], self._route(scope), message["status"], began)
             await send(message)
 
         await self.app(scope, receive, noted)
+
+    def _route(self, scope: Scope) -> str:
+        """Return the path of the route as it is declared, with that of its door in front."""
+        path = getattr(scope.get("route"), "path", None)
+        if path is None:
+            return "(none)"
+        # A route that was included below a prefix does not know of it.
+        door = scope["path"].split("/", 2)[1]
+        return f"/{door}{path}" if door in self.doors else str(path)
