@@ -117,7 +117,8 @@ def _title(error: PhysicsRunnerError) -> str:
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, PhysicsRunnerError)  # noqa: S101 - registered for this class
     if error.status_hint >= 500 and not error.retryable:
-        _LOG.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+        inside = error if error.status_hint == 500 else None  # of others it is known why
+        _LOG.error("%s %s: %s", request.method, request.url.path, error, exc_info=inside)
     return problem_response(error)
 
 
