@@ -555,10 +555,11 @@ def test_strangers_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_there_are_only_so_many(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection, and a wait, more than there may be is told so."""
-    monkeypatch.setattr(doors, "MAX_LINES", 1)
     monkeypatch.setattr(lines, "MAX_WAITS", 2)
     job = door.submit()
     with door.wire() as wire:
+        wire.result("ping")
+        monkeypatch.setattr(doors, "MAX_LINES", 1)
         wire.send(b"".join(request("wait", str(n), id=job) for n in range(3)))
         assert wire.take()["error"]["code"] == "TOO_MANY_WAITS"
         with door.wire() as other:
