@@ -132,6 +132,12 @@ class SimulationResourceReleasedListener(Listener):
     kind = live.FREED
 
 
+class SimulationRenamedListener(Listener):
+    """Hears: a run has another name."""
+
+    kind = live.RENAMED
+
+
 class SimulationPinnedListener(Listener):
     """Hears: a run is kept whatever its age."""
 
@@ -226,6 +232,7 @@ JobResumeRequestedListener = SimulationResumeRequestedListener
 JobSilentListener = SimulationSilentListener
 JobResourceReleasedListener = SimulationResourceReleasedListener
 JobPinnedListener = SimulationPinnedListener
+JobRenamedListener = SimulationRenamedListener
 JobUnpinnedListener = SimulationUnpinnedListener
 JobDeletedListener = SimulationDeletedListener
 JobContactLostListener = SimulationContactLostListener
@@ -254,6 +261,7 @@ __all__ = [
     "JobPreparingListener",
     "JobQueuedListener",
     "JobReleasedListener",
+    "JobRenamedListener",
     "JobRequestedListener",
     "JobResourceAllocatedListener",
     "JobResourceReleasedListener",
@@ -280,6 +288,7 @@ __all__ = [
     "SimulationPinnedListener",
     "SimulationQueuedListener",
     "SimulationReleasedListener",
+    "SimulationRenamedListener",
     "SimulationRequestedListener",
     "SimulationResourceAllocatedListener",
     "SimulationResourceReleasedListener",

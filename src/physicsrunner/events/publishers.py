@@ -131,6 +131,12 @@ class SimulationResourceReleasedPublisher(Publisher):
     kind = live.FREED
 
 
+class SimulationRenamedPublisher(Publisher):
+    """Publishes: a run has another name."""
+
+    kind = live.RENAMED
+
+
 class SimulationPinnedPublisher(Publisher):
     """Publishes: a run is kept whatever its age."""
 
@@ -220,6 +226,7 @@ JobResumeRequestedPublisher = SimulationResumeRequestedPublisher
 JobSilentPublisher = SimulationSilentPublisher
 JobResourceReleasedPublisher = SimulationResourceReleasedPublisher
 JobPinnedPublisher = SimulationPinnedPublisher
+JobRenamedPublisher = SimulationRenamedPublisher
 JobUnpinnedPublisher = SimulationUnpinnedPublisher
 JobDeletedPublisher = SimulationDeletedPublisher
 JobContactLostPublisher = SimulationContactLostPublisher
@@ -248,6 +255,7 @@ __all__ = [
     "JobPreparingPublisher",
     "JobQueuedPublisher",
     "JobReleasedPublisher",
+    "JobRenamedPublisher",
     "JobRequestedPublisher",
     "JobResourceAllocatedPublisher",
     "JobResourceReleasedPublisher",
@@ -274,6 +282,7 @@ __all__ = [
     "SimulationPinnedPublisher",
     "SimulationQueuedPublisher",
     "SimulationReleasedPublisher",
+    "SimulationRenamedPublisher",
     "SimulationRequestedPublisher",
     "SimulationResourceAllocatedPublisher",
     "SimulationResourceReleasedPublisher",

@@ -137,7 +137,12 @@ def build(
     scratch = _scratch(data)
     store = open_store(data, url or options.database)
     try:
-        return _put_together(data, scratch, store, now, terms or options.terms, options)
+        services = _put_together(data, scratch, store, now, terms or options.terms, options)
+        store.listen(services.feed.publish)
+        _keep_admin(services.access, services.admin_token_file)
+        for door, cap in options.door_caps.items():
+            services.studies.keep_of_door(door, cap)
+        return services
     except BaseException:
         store.close()
         raise
@@ -152,19 +157,14 @@ def _put_together(
     options: ServerOptions,
 ) -> Services:
     feed = Feed()
-    store.listen(feed.publish)
     key = load_secret(data)
     access = AccessService(store, key, now=now, terms=terms)
-    _keep_admin(access, data / ADMIN_FILE)
-    # Hashing lets go of the interpreter's lock: a few threads keep all cores busy.
-    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="digest")
+    pool = _hashing_threads()
     spool = Spool(data / "simulations", pool)
     safe = Safe(data)
     files = FileService(store, access, spool, feed, Masks(store, safe), now=now)
     models = ModelService(store, FolderBlobs(data / "models", ".zip"), access, now=now)
     studies = StudyService(store, access, now=now)
-    for door, cap in options.door_caps.items():
-        studies.keep_of_door(door, cap)
     queue = open_queue(
         store,
         access,
@@ -209,6 +209,11 @@ def _put_together(
         store,
         pool,
     )
+
+
+def _hashing_threads() -> ThreadPoolExecutor:
+    """Return some threads: hashing lets go of the interpreter's lock, so they use all cores."""
+    return ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="digest")
 
 
 def _scratch(data: Path) -> Path:
