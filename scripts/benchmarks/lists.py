@@ -37,6 +37,7 @@ KINDS = {
     "model": "model_id",
     "study": "study_id",
     "agent": "agent",
+    "door": "door",
 }
 
 
@@ -110,6 +111,8 @@ def questions() -> Iterator[tuple[str, RunFilter]]:
         "creator, failed": {"created_by": "user-2", "status": [RunState.FAILED]},
         "agent": {"agent": "agent-4"},
         "study": {"study_id": "study-5"},
+        "door": {"door": "ath"},
+        "door, failed": {"door": "ath", "status": [RunState.FAILED]},
         "name": {"name": "run 12"},
         "tag": {"tag": "tag-1"},
     }
@@ -207,6 +210,7 @@ def a_run(number: int, chance: random.Random) -> RunRecord:
         project_id=f"project-{chance.randrange(20)}" if number % 10 else None,
         study_id=f"study-{chance.randrange(50)}" if number % 3 == 0 else None,
         model_id=f"model-{chance.randrange(30)}",
+        door="ath" if number % 7 == 0 else None,
         priority=chance.choice((1, 1, 1, 2, 3)),
         agent=None if status is RunState.QUEUED else f"agent-{chance.randrange(10)}",
         progress_percent=100.0 if status is RunState.COMPLETED else chance.random() * 100,
