@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import websocket
-
 from physicsrunner.service.options import ServerOptions
 from tests.contract.rest_server import ADMIN, RestServer, rest_server
 from tests.support.design_service import designs_server, keep_design
-from tests.support.wait import wait_until
+from tests.support.websockets import JsonSocket
 
 API = "/architech/api/v1"
 SIMULATIONS = f"{API}/simulations"
@@ -77,59 +72,17 @@ def start(server: RestServer, design: str = "bridge-7", user: str = "ada", **mor
     )
 
 
-class Line:
-    """One WebSocket of the door; reads in a thread, and keeps what came."""
+class Line(JsonSocket):
+    """One WebSocket of the door."""
 
     def __init__(self, url: str, client: str, query: str = "", **more: Any) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.code: int | None = None
-        address = f"{url.replace('http', 'ws', 1)}/architech/ws/{quote(client, safe='')}{query}"
-        self.socket = websocket.create_connection(address, timeout=60, **more)
-        assert self.socket.sock is not None
-        self._sock: socket.socket = self.socket.sock
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(websocket.WebSocketException, OSError):
-            while True:
-                kind, data = self.socket.recv_data()
-                if kind == websocket.ABNF.OPCODE_CLOSE:
-                    self.code = int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005
-                    return
-                if kind == websocket.ABNF.OPCODE_TEXT:
-                    self.messages.append(json.loads(data))
-
-    def send(self, **message: Any) -> None:
-        """Send one message."""
-        self.socket.send(json.dumps(message))
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        """Return what came of one type."""
-        return [message for message in self.messages if message["type"] == kind]
-
-    def wait(self, kind: str, count: int = 1) -> list[dict[str, Any]]:
-        """Wait for messages of one type; return them."""
-        wait_until(lambda: len(self.of(kind)) >= count, on_timeout=lambda: self.messages)
-        return self.of(kind)
+        super().__init__(f"{url}/architech/ws/{quote(client, safe='')}{query}", **more)
 
     def subscribe(self, run: Any, **more: Any) -> dict[str, Any]:
         """Subscribe, and return the answer."""
         before = len(self.of("subscribed"))
         self.send(subscribe=run, **more)
         return self.wait("subscribed", before + 1)[-1]
-
-    def ended(self) -> int | None:
-        """Wait for the end; return the code of the close."""
-        wait_until(lambda: not self._reader.is_alive(), on_timeout=lambda: self.messages)
-        return self.code
-
-    def close(self) -> None:
-        """Hang up, whoever has before."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._reader.join(10)
-        self._sock.close()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.contract.rest_server import RestServer, rest_server
 from tests.process.test_webhooks import ask, happen
 from tests.support.processes import Processes
 from tests.support.wait import wait_until
+from tests.support.websockets import JsonSocket
 
 
 @pytest.fixture
@@ -32,40 +32,13 @@ def server(tmp_path: Path) -> Iterator[RestServer]:
         yield running
 
 
-class Line:
-    """One connection; reads in a thread, and keeps what came."""
+class Line(JsonSocket):
+    """One connection, which begins with its token."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.code: int | None = None
-        self.socket = websocket.create_connection(url.replace("http", "ws") + "/ws", timeout=60)
-        assert self.socket.sock is not None
-        self._sock: socket.socket = self.socket.sock
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
+        super().__init__(f"{url}/ws")
         if token is not None:
             self.send(type="auth", token=token)
-
-    def _read(self) -> None:
-        with contextlib.suppress(websocket.WebSocketException, OSError):
-            while True:
-                kind, data = self.socket.recv_data()
-                if kind == websocket.ABNF.OPCODE_CLOSE:
-                    self.code = int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005
-                    return
-                if kind == websocket.ABNF.OPCODE_TEXT:
-                    self.messages.append(json.loads(data))
-
-    def send(self, **message: Any) -> None:
-        self.socket.send(json.dumps(message))
-
-    def wait(self, kind: str, count: int = 1) -> list[dict[str, Any]]:
-        """Wait for messages of one type; return them."""
-        wait_until(lambda: len(self.of(kind)) >= count, on_timeout=lambda: self.messages)
-        return self.of(kind)
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [message for message in self.messages if message["type"] == kind]
 
     def wait_for_id(self, number: int) -> None:
         """Wait until the event of that id has come."""
@@ -76,17 +49,6 @@ class Line:
 
     def events(self) -> list[dict[str, Any]]:
         return [message for message in self.messages if "/" in message["type"]]
-
-    def ended(self) -> int | None:
-        """Wait for the end; return the code of the close."""
-        wait_until(lambda: not self._reader.is_alive(), on_timeout=lambda: self.messages)
-        return self.code
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._reader.join(10)
-        self._sock.close()
 
 
 @contextmanager
