@@ -177,6 +177,15 @@ def test_login_gives_two_tokens_and_the_second_renews_both(door: House) -> None:
     assert door.call("POST", "auth/login", json={"email": 1}).status_code == 422
 
 
+def test_an_address_refreshes_only_so_often(door: House) -> None:
+    """Anybody may ask, and each try costs: it counts with the logins."""
+    codes = [
+        door.call("POST", "auth/v1/refresh_token", json={"token": "x"}, token=None).status_code
+        for _ in range(21)
+    ]
+    assert codes == [401] * 20 + [429]
+
+
 def test_a_project_is_its_members_alone(door: House) -> None:
     """Who is no member sees neither the project nor its simulations, runs and files."""
     for name in ("thermal", "secret"):

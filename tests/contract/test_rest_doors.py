@@ -247,6 +247,29 @@ def test_a_body_over_its_limit_is_refused_before_it_is_read(
     assert b'"code": "too_large"' in answer
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        rest.LOGIN,
+        "/physicsworks/api/auth/login",
+        "/physicsworks/auth/login",
+        "/physicsworks/api/auth/v1/refresh_token",
+        "/physicsworks/auth/v1/refresh_token",
+    ],
+)
+def test_who_needs_no_token_may_send_little(server: RestServer, path: str) -> None:
+    """Anybody may call these: 16 KiB are more than a name and a password need."""
+    host, port = server.url.removeprefix("http://").split(":")
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 16385\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert line.makefile("rb").read().startswith(b"HTTP/1.1 413 ")
+    pieces = (b" " * 1000 for _ in range(20))
+    assert server.call("POST", path, token=None, data=pieces).status_code == 413
+    small = server.call("POST", path, token=None, data=b"{}" + b" " * 16_000)
+    assert small.status_code in (401, 422)
+
+
 def test_a_sender_that_does_not_wait_still_reads_why(server: RestServer) -> None:
     """A client that sends its whole body at once gets the 413 and not a reset connection."""
     response = server.call("POST", rest.MODELS, data=b"x" * 3_000_000)

@@ -3,7 +3,8 @@ Bodies of requests and answers: JSON to messages and back, and big bodies to a f
 
 Promises: what cannot be read raises `InvalidRequest` and says where; answers are strict JSON
 (numbers that JSON has no word for, NaN and infinities, become texts); a body that is stored goes
-to the disk piece by piece and leaves nothing behind when it fails.
+to the disk piece by piece and leaves nothing behind when it fails. A large body is read in a
+thread, few at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from fastapi import Request, Response
 
 from physicsrunner.errors import InvalidRequest
@@ -28,6 +30,9 @@ from physicsrunner.wire import codec
 T = TypeVar("T")
 
 PIECE: Final = 1024 * 1024  #: bytes that are handed to the disk at once
+LARGE: Final = 64 * 1024  #: bytes of a body from which on it is not read on the event loop
+_READING: Final = 2  # large bodies that are read at once
+_readers: RunVar[CapacityLimiter] = RunVar("readers of large bodies")
 
 
 @dataclass(frozen=True)
@@ -41,20 +46,56 @@ class StoredBody:
 
 async def json_of(request: Request) -> Any:
     """Return the request's JSON value; an empty body is an empty object."""
-    return parsed(await request.body())
+    return await parsed_body(await request.body())
+
+
+async def parsed_body(body: bytes) -> Any:
+    """Return the JSON value that *body* is, without holding up the event loop for long."""
+    return await read(body, parsed, large=_parsed_politely)
+
+
+async def read(
+    body: bytes, call: Callable[[bytes], T], *, large: Callable[[bytes], T] | None = None
+) -> T:
+    """
+    Return what *call* makes of *body*: of a small one at once, of a large one in a thread.
+
+    *large* stands in for *call* there. The event loop goes on only while Python code runs.
+    """
+    if len(body) <= LARGE:
+        return call(body)
+    limiter = _readers.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(_READING)
+        _readers.set(limiter)
+    return await to_thread.run_sync(large or call, body, limiter=limiter)
 
 
 def parsed(body: bytes) -> Any:
     """Return the JSON value that *body* is; an empty one is an empty object."""
+    return _parsed(body)
+
+
+def _parsed(body: bytes, **options: Any) -> Any:
     try:
-        return json.loads(body) if body.strip() else {}
+        return json.loads(body, **options) if body.strip() else {}
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {str(error)[:200]}") from None
 
 
+def _parsed_politely(body: bytes) -> Any:
+    # The parser is one piece of C that lets no other thread run; these functions of Python's are
+    # where the event loop gets its turn. What is large is mostly numbers.
+    return _parsed(body, parse_float=lambda text: float(text), parse_int=lambda text: int(text))
+
+
 async def message(request: Request, kind: type[T]) -> T:
     """Return the request's JSON as a *kind*."""
-    return codec.decode(kind, await json_of(request))
+    return await read(
+        await request.body(),
+        lambda body: codec.decode(kind, parsed(body)),
+        large=lambda body: codec.decode(kind, _parsed_politely(body)),
+    )
 
 
 async def exchanged(request: Request, kind: type[T], call: Callable[[T], Any]) -> Response:

@@ -18,7 +18,8 @@ from physicsrunner.errors import InvalidRequest, TooLarge
 from physicsrunner.server.problems import problem_response
 from physicsrunner.wire import rest
 
-MIB: Final = 1024 * 1024
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
 # A sender that is in the middle of its body sees our answer only when it has stopped writing or
@@ -26,12 +27,22 @@ GIB: Final = 1024 * MIB
 LINGER_BYTES: Final = 4 * MIB
 #: What lies below takes messages only, and reads them whole.
 _MESSAGES: Final = (rest.API, "/ath/", "/architech/")
+#: What anybody may call who has no token yet, and has a body that is read.
+_OPEN: Final = (
+    rest.LOGIN,
+    *(
+        f"/physicsworks{prefix}/auth/{call}"
+        for prefix in ("/api", "")
+        for call in ("login", "v1/refresh_token")
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Limits:
     """The most that one request may carry, in bytes."""
 
+    open: int = 16 * KIB  #: a request that needs no token: a name and a password, a token
     json: int = 32 * MIB  #: a message: reports with results, a parameter set, a small mesh
     batch: int = 128 * MIB  #: many runs in one request
     bundle: int = 2 * GIB  #: a model's zip
@@ -43,6 +54,8 @@ class Limits:
         """Return the limit of a request to *path*."""
         if path == rest.SYNC:
             return self.frame
+        if path in _OPEN:
+            return self.open
         if path.startswith(f"{rest.UPLOADS}/"):
             return self.upload
         if path == rest.BATCH:

@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.responses import StreamingResponse
 
-from physicsrunner.server.bodies import plain_answer
+from physicsrunner.server.bodies import plain_answer, read
 from physicsrunner.server.doors import local
 from physicsrunner.server.doors.ath import payload
 from physicsrunner.server.doors.ath.manager import JobManager
@@ -139,7 +139,7 @@ class _Calls:
 
     async def label(self, job_id: str, request: Request, who: Caller) -> Response:
         """Give a job another label, or none."""
-        label = payload.read_label(await request.body())
+        label = await read(await request.body(), payload.read_label)
         return plain_answer(await to_thread.run_sync(self._jobs.label, who, job_id, label))
 
     def delete(self, job_id: str, who: Caller) -> Response:

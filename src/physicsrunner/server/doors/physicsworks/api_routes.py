@@ -55,6 +55,7 @@ class ClientPart:
     async def refresh(self, request: Request) -> Response:
         """Exchange a refresh token for fresh tokens."""
         origin = origin_of(request)
+        parts_of(request).logins.take(origin)
         return await _with_body(request, lambda body: self._sessions.refresh(body, origin))
 
     # -- projects and simulations ----------------------------------------------------------------

@@ -4,12 +4,12 @@ Bodies of requests on this wire. Promises: one over its limit is refused before 
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from fastapi import Request
 
 from physicsrunner.errors import InvalidRequest, TooLarge
+from physicsrunner.server.bodies import parsed_body
 
 MAX_JSON: Final = 32 * 1024 * 1024  # bytes: the document of a run with many thousand files
 
@@ -36,11 +36,7 @@ async def body_of(request: Request, limit: int) -> bytes:
 
 async def object_of(request: Request) -> dict[str, Any]:
     """Return the JSON object that the body is; an empty body is an empty one."""
-    body = await body_of(request, MAX_JSON)
-    try:
-        value = json.loads(body) if body.strip() else {}
-    except (ValueError, RecursionError):
-        raise InvalidRequest("the body is not JSON") from None
+    value = await parsed_body(await body_of(request, MAX_JSON))
     if not isinstance(value, dict):
         raise InvalidRequest("the body is not a JSON object")
     return value
