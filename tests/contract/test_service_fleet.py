@@ -265,6 +265,18 @@ def test_an_agent_joins_with_a_one_time_token(house: House) -> None:
         fleet.enroll_token(house.user("ada"))
 
 
+def test_a_name_that_reads_as_two_does_not_join(house: House) -> None:
+    """With it, an agent would have the label that confines runs to both of them."""
+    access, name = house.services.access, "north|agent:south"
+    with pytest.raises(InvalidRequest, match=r"has no \|"):
+        access.issue_enroll_token(house.admin, name)
+    with pytest.raises(InvalidRequest, match=r"has no \|"):
+        access.agent_token(name)
+    joining = access.authenticate(access.issue_enroll_token(house.admin).token)
+    with pytest.raises(InvalidRequest, match=r"has no \|"):
+        house.services.fleet.enroll(joining, Enrollment(name, "once"))
+
+
 def test_a_removed_agent_is_refused_until_it_joins_again(house: House) -> None:
     """Its token is taken back; what it held must have ended, or is lost by force."""
     access, fleet = house.services.access, house.services.fleet

@@ -9,6 +9,7 @@ import pytest
 from physicsrunner.core.resources import has_labels, label_for, labels_of
 from physicsrunner.core.run import RunSummary
 from physicsrunner.errors import InvalidRequest
+from physicsrunner.service.names import agent_name
 
 RUN = RunSummary("r", 1, "r", "ada", 0.0, 0.0)
 
@@ -46,6 +47,15 @@ def test_a_name_with_a_bar_is_refused() -> None:
     """It would be taken for two."""
     with pytest.raises(InvalidRequest, match=r"with a \|"):
         label_for(["north", "x|y"])
+
+
+@pytest.mark.parametrize("agent", ["south|agent:east", "south|agent:east|", "agent:south|east"])
+def test_a_name_that_reads_as_two_has_neither(agent: str) -> None:
+    """An agent that came by such a name, before names were refused, gets no run of the others."""
+    for wanted in (["south", "east"], ["south"], ["east", "south", "north"]):
+        assert not has(agent, [], [label_for(wanted)])
+    with pytest.raises(InvalidRequest, match=r"a name has no \|; choose"):
+        agent_name(agent)
 
 
 def test_a_bar_in_another_label_means_nothing() -> None:

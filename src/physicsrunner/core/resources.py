@@ -49,8 +49,7 @@ class Room:
 
 def has_labels(run: RunSummary, labels: Collection[str]) -> bool:
     """Say whether an agent with *labels* has all that *run* asks for."""
-    missing = set(run.labels).difference(labels)
-    return not missing or all(_is_one_of(label, labels) for label in missing)
+    return all(_has(label, labels) for label in run.labels)
 
 
 def labels_of(agent: str, labels: Collection[str]) -> tuple[str, ...]:
@@ -68,9 +67,8 @@ def label_for(agents: Iterable[str]) -> str:
     return "|".join(f"{BY_NAME}{agent}" for agent in agents)
 
 
-def _is_one_of(label: str, labels: Collection[str]) -> bool:
-    """Say whether *label* names several agents, and one of *labels* is one of theirs."""
+def _has(label: str, labels: Collection[str]) -> bool:
+    """Say whether *labels* has *label*, or one of the agents that it names: whole names alone."""
     if not label.startswith(BY_NAME):
-        return False
-    between = f"|{label}|"
-    return any(own.startswith(BY_NAME) and f"|{own}|" in between for own in labels)
+        return label in labels
+    return any(one in labels for one in label.split("|") if one.startswith(BY_NAME))

@@ -36,6 +36,8 @@ def agent_name(text: str) -> str:
     name = text.strip()
     if not name or len(name) > 255 or not name.isprintable():
         raise InvalidRequest(f"agent {text[:80]!r}: a name is 1 to 255 printable characters")
+    if "|" in name:  # it stands between the names of the agents that a run is confined to
+        raise InvalidRequest(f"agent {text[:80]!r}: a name has no |; choose one without")
     return name
 
 
