@@ -14,6 +14,7 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -211,6 +212,7 @@ def _one_by_one(
             # What it may hand out hangs on all others; who only hands out can be asked twice.
             job.answers.clear()
             again.append(job)
+            undone.update(transaction.changed.runs)
         elif _alone(database, connection, job, transaction, undone):
             for key, more in transaction.moves.items():
                 moves[key] += more
@@ -229,7 +231,9 @@ def _alone(
     undone: Collection[str],
 ) -> bool:
     """Write what one work has decided; say whether it stands."""
-    if any(run in undone for run in transaction.changed.runs):
+    # What it has not changed it may have left alone, or shown, as it was not to be.
+    seen = () if job.needs is None else job.needs.runs
+    if any(run in undone for run in chain(seen, transaction.changed.runs)):
         job.answers.clear()
         job.error = ServerUnavailable("a change of the same moment failed: ask once more")
         return False
