@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -176,3 +176,30 @@ def test_who_leaves_while_the_log_is_read_hears_no_more() -> None:
         house.leaves,
     ]
     assert house.enter() == [1]
+
+
+def test_who_shows_another_token_while_it_is_looked_at_stays_who_that_says() -> None:
+    """A look that began before does not put back who it was; rights that were lost are."""
+    house = House()
+    before, after = Identity("user", "admin", "admin"), Identity("user", "nat", token="t")
+    house.member.identity = before
+
+    class Access:
+        """Says that the role is less now; meanwhile another token is shown."""
+
+        shown: Identity | None = after
+
+        def still_good(self, _identity: Identity) -> bool:
+            return True
+
+        def refreshed(self, identity: Identity) -> Identity:
+            if self.shown is not None:
+                house.member.identity, self.shown = self.shown, None
+            return replace(identity, role="viewer")
+
+    house.rooms = Rooms(cast(Any, Access()), cast(Any, house.log), Metrics())
+    house.rooms.join(house.member)
+    asyncio.run(house.rooms.look())
+    assert house.member.identity is after
+    asyncio.run(house.rooms.look())
+    assert house.member.identity == replace(after, role="viewer")

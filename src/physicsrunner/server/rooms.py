@@ -331,8 +331,11 @@ class Rooms:
     async def look(self) -> None:
         """Send away whose token is no longer good; let go of rooms that may not be heard."""
         members = list(self._members)
-        now = await to_thread.run_sync(lambda: [self._present(member) for member in members])
-        for member, (identity, lost) in zip(members, now, strict=True):
+        asked = [member.identity for member in members]
+        now = await to_thread.run_sync(lambda: list(map(self._present, members, asked)))
+        for member, before, (identity, lost) in zip(members, asked, now, strict=True):
+            if _shown(member.identity) != _shown(before):
+                continue  # meanwhile it has shown another token
             if identity is None:
                 await self._send_away(member, Why.TOKEN)
                 continue
@@ -347,24 +350,24 @@ class Rooms:
                     member.left(name, room)
 
     def _present(
-        self, member: Member
+        self, member: Member, before: Identity
     ) -> tuple[Identity | None, dict[str, Room | PhysicsRunnerError]]:
         """Return who *member* is now (None: nobody any more), and the rooms that changed."""
         changed: dict[str, Room | PhysicsRunnerError] = {}
         try:
-            if not self._access.still_good(member.identity):
+            if not self._access.still_good(before):
                 return None, {}
-            identity = self._access.refreshed(member.identity)
+            identity = self._access.refreshed(before)
         except NotAuthenticated:
             return None, {}
         except PhysicsRunnerError:
-            return member.identity, {}  # it cannot be known just now
-        if identity != member.identity:
+            return before, {}  # it cannot be known just now
+        if identity != before:
             for name in list(member.rooms):
                 try:
                     changed[name] = self._events.room(identity, name)
                 except ServerUnavailable:
-                    return member.identity, {}
+                    return before, {}
                 except PhysicsRunnerError as error:
                     changed[name] = error
         return identity, changed
@@ -375,3 +378,7 @@ class Rooms:
             self._metrics.dropped.inc()
         self.leave(member)
         await member.send_away(why)
+
+
+def _shown(identity: Identity) -> tuple[str, str, str | None]:
+    return identity.kind, identity.subject, identity.token
