@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import websocket
 
-from physicsrunner.server import rooms
+from physicsrunner.server import rooms, ws
 from physicsrunner.server.doors.architech import clients, sockets
 from physicsrunner.server.doors.architech.sockets import ID_TAKEN
 from physicsrunner.server.ws import (
@@ -338,6 +338,45 @@ def test_who_does_not_read_is_sent_away_and_the_others_hear(
         wait_until(gone, timeout=60, interval=0.001)
         wait_until(lambda: len(quick.of("progress" if by == "events" else "message")) >= sent)
         assert _close_code(deaf) in (TOO_SLOW, None)
+
+
+def test_the_answers_of_who_reads_nothing_do_not_pile_up(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing more is taken from a client that leaves a hundred answers lying."""
+    most = 0
+    put = ws.Listener.put
+
+    def noted(client: ws.Listener, text: str) -> None:
+        nonlocal most
+        put(client, text)
+        most = max(most, client.waiting())
+
+    monkeypatch.setattr(ws.Listener, "put", noted)
+    run, _ = server.claim()
+    with _deaf(server, run) as deaf:
+        deaf.settimeout(2)
+        text = json.dumps({"ping": "x" * 1000}).encode()
+        ping = websocket.ABNF.create_frame(text, websocket.ABNF.OPCODE_TEXT).format()
+        with contextlib.suppress(TimeoutError):
+            for _ in range(400):
+                deaf.sendall(ping * 50)
+        wait_until(lambda: most >= ws.MAX_BEHIND, timeout=20, on_timeout=lambda: most)
+    assert most <= ws.MAX_BEHIND + 1
+
+
+def test_what_a_pong_repeats_is_short(server: RestServer) -> None:
+    """So is the id that a subscription repeats."""
+    with line(server) as mine:
+        mine.send(ping={"a": [1, None]})
+        assert mine.wait("pong")[0]["pong"] == {"a": [1, None]}
+        long: tuple[dict[str, Any], ...]
+        long = ({"ping": "x" * 1024}, {"unsubscribe": "x" * 91}, {"subscribe": 10**91})
+        for number, message in enumerate(long):
+            mine.send(**message)
+            assert len(json.dumps(mine.wait("error", number + 1)[-1])) < 1000
+        mine.send(ping="x" * 1000)
+        assert mine.wait("pong", 2)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,6 +184,36 @@ def test_who_does_not_read_is_sent_away_and_the_others_hear(
 
         wait_until(dropped, timeout=60)
     slow.close()
+
+
+def test_of_who_takes_no_answers_nothing_more_is_read(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred answers wait and no more, however much is asked."""
+    waiting: list[int] = []
+    put = ws.Listener.put
+
+    def noted(listener: ws.Listener, text: str) -> None:
+        put(listener, text)
+        waiting.append(listener.waiting())
+
+    reading = threading.Event()
+
+    async def write(listener: ws.Listener) -> None:
+        while not reading.is_set():
+            await asyncio.sleep(0.01)
+        await written(listener)
+
+    written = ws.Listener.write
+    monkeypatch.setattr(ws.Listener, "put", noted)
+    monkeypatch.setattr(ws.Listener, "write", write)
+    with line(server.url, server.admin) as mine:
+        for _ in range(300):
+            mine.send(type="ping")
+        wait_until(lambda: len(waiting) >= ws.MAX_BEHIND)
+        reading.set()
+        mine.wait("pong", 300)  # of who reads on, everything was heard
+    assert max(waiting) == ws.MAX_BEHIND
 
 
 def test_a_listener_goes_on_where_it_was_over_a_restart_of_the_server(

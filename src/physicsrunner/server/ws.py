@@ -7,7 +7,8 @@ been sent), ``unsubscribe {room}``, ``ping``. Everything with a ``/`` in its ``t
 
 Promises: nothing is told before the token was found good; who sends nothing sensible, too much or
 too large a message, or does not read, is sent away with a code that says why (`CODES`); the number
-of connections is bounded. Nobody waits for a slow viewer.
+of connections is bounded. Nobody waits for a slow viewer; of who does not take the answers nothing
+more is read.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ MAX_CONNECTIONS: Final = 2_000
 AUTH_S: Final = 10.0  #: for the first message
 CLOSE_S: Final = 2.0  #: for the other side to take note of the end
 MAX_ERRORS: Final = 20  #: wrong messages of one connection
+MAX_BEHIND: Final = 100  #: messages that a connection may be behind while it is listened to
 
 BAD_MESSAGES: Final = 4400
 NOT_AUTHENTICATED: Final = 4401
@@ -148,7 +150,7 @@ class _Reader:
         self._member.say({"type": "ready", "subject": self._member.identity.subject})
         while True:
             try:
-                message = parsed(await self._socket.receive_text())
+                message = parsed(await self._member.hear())
                 self._member.say(await self._answer(message))
             except TooLarge:
                 self._member.code = TOO_BIG
@@ -191,11 +193,21 @@ class Listener(Member):
         self.ended = asyncio.Event()
         self.socket = socket
         self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._read = asyncio.Event()
 
     async def write(self) -> None:
         """Send what is queued, until cancelled."""
         while True:
             await self.socket.send_text(await self._queue.get())
+            if self.waiting() < MAX_BEHIND:
+                self._read.set()
+
+    async def hear(self) -> str:
+        """Return what it says next; not before it has read most of what waits."""
+        while self.waiting() >= MAX_BEHIND:  # its answers would pile up here
+            self._read.clear()
+            await self._read.wait()
+        return await self.socket.receive_text()
 
     def tell(self, told: Told) -> None:
         """Queue the event, in words that are made once for all connections."""

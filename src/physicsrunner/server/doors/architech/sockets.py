@@ -47,12 +47,13 @@ from physicsrunner.server.ws import (
     parsed,
     refused,
 )
-from physicsrunner.service.designs import checked_id
+from physicsrunner.service.designs import MAX_ID, checked_id
 from physicsrunner.service.identity import Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire import live
 
 ID_TAKEN: Final = 4409  #: the client's id is another person's
+MAX_PING: Final = 1024  #: characters of JSON that a pong repeats
 
 
 class ClientSockets:
@@ -152,7 +153,7 @@ class _Reader:
         client.say({"type": "connected", "client_id": client.name})
         while True:
             try:
-                message = parsed(await client.socket.receive_text())
+                message = parsed(await client.hear())
                 client.say(await self._answer(message))
             except _Ended as ended:
                 client.code = ended.code
@@ -178,7 +179,7 @@ class _Reader:
             self._rooms.exit(self._client, live.run_room(run))
             return {"type": "unsubscribed", "simulation_id": run}
         if "ping" in message:
-            return {"type": "pong", "pong": message["ping"]}
+            return {"type": "pong", "pong": _echo(message["ping"])}
         if "token" in message and self._first:
             try:
                 await self._door.rename(self._client, message)
@@ -203,9 +204,15 @@ class _Reader:
 def _run(value: Any) -> str:
     """Return the run that a client names, by its id or its number."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or not value:
+        value = str(value)
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
         raise InvalidRequest("subscribe and unsubscribe take the id of a simulation")
+    return value
+
+
+def _echo(value: Any) -> Any:
+    if len(in_words({"pong": value})) > MAX_PING:
+        raise InvalidRequest(f"ping takes what is at most {MAX_PING} characters long")
     return value
 
 
