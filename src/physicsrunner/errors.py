@@ -288,7 +288,7 @@ class DataLocked(Conflict):
 
     code = "data_locked"
     exit_code = 2
-    what_to_do = "End the other server, or give this one a folder of its own: --data DIR."
+    what_to_do = "End the other server, or give this one another place (--data DIR, --db FILE)."
 
 
 class NotTerminal(Conflict):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,27 @@ def test_a_newer_database_is_refused_and_left_alone(database: Database) -> None:
         assert present(connection) == "9999"
 
 
+def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """Its tables stay alone, and the message names the file's owner by one of them."""
+    file = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(file)) as theirs:
+        theirs.execute("CREATE TABLE jobs (id INTEGER)")
+        theirs.commit()
+    with pytest.raises(ConfigError, match="another program: it has the table jobs"):
+        SqlStore(f"sqlite:///{file}")
+    with closing(sqlite3.connect(file)) as theirs:
+        assert theirs.execute("SELECT name FROM sqlite_schema").fetchall() == [("jobs",)]
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """Whoever named it by mistake is told so, and is not told that it is our fault."""
+    file = tmp_path / "junk.db"
+    file.write_text("junk\n" * 1000)
+    with pytest.raises(ConfigError, match="no SQLite database"):
+        SqlStore(f"sqlite:///{file}")
+    assert file.read_text() == "junk\n" * 1000
+
+
 def add_old_runs(database: Database) -> None:
     """Add runs as the first release kept them."""
     columns = (
@@ -200,6 +223,28 @@ def test_runs_of_the_first_release_are_counted_and_listed(database: Database) ->
         assert present(connection) == "0001"
         assert connection.execute(text("SELECT count(*) FROM runs")).scalar() == 6
         assert connection.execute(text("SELECT count(*) FROM run_tags")).scalar() == 6
+
+
+def test_runs_that_were_asked_to_stop_are_counted(database: Database) -> None:
+    """0003 counts them for each door and state, from the rows, and takes the numbers back."""
+    upgrade(database, "0002")
+    add_old_runs(database)
+    with database.write() as connection:
+        asked = "UPDATE runs SET door = 'ath', cancel_requested = true WHERE number IN (1, 2, 3)"
+        connection.execute(text(asked))
+        connection.execute(text("UPDATE runs SET door = 'ath' WHERE number = 4"))
+        connection.execute(text("UPDATE runs SET cancel_requested = true WHERE number = 5"))
+
+    upgrade(database)
+    store = SqlStore(database.url.render_as_string(hide_password=False))
+    try:
+        assert store.counts("asked", "ath") == {RunState.COMPLETED: 2, RunState.QUEUED: 1}
+    finally:
+        store.close()
+    downgrade(database, "0002")
+    with database.read() as connection:
+        query = text("SELECT count(*) FROM run_counts WHERE kind = 'asked'")
+        assert connection.execute(query).scalar() == 0
 
 
 @pytest.mark.parametrize("old", [False, True])

@@ -168,6 +168,8 @@ def _absolute(path: Path | None) -> Path | None:
 
 def greet(call: Invocation, server: ReadyServer, place: Place) -> None:
     """Say where the server is and how to log in. The first line is what programs wait for."""
+    from physicsrunner.server.doors.local import is_loopback
+
     screen, url = call.screen, server.url
     secret, token = place.data / "secret.key", place.data / "admin.token"
     if screen.as_json:
@@ -184,6 +186,10 @@ def greet(call: Invocation, server: ReadyServer, place: Place) -> None:
     screen.text(f"  description  {url}/docs")
     for name, address in server.doors.items():
         screen.text(f"  {name}  {address} (TCP)")
+    if not is_loopback(place.host):
+        screen.text(f"  open to      other machines, at every address that {place.host} stands for")
+        if place.options.tls_cert is None:
+            screen.text("               NOT encrypted: --tls-cert, or docs/reverse-proxy.md")
 
 
 def database_of(place: Place) -> str:

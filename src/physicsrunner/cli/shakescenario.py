@@ -132,7 +132,10 @@ def _download(server: client.ShakeScenario, call: argparse.Namespace) -> int:
 
 
 def _number(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text} is no number that ends")
     return value

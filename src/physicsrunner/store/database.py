@@ -259,6 +259,8 @@ def meaning(error: Exception, cause: BaseException | None) -> Exception:
     text = str(cause).lower()
     state = str(getattr(cause, "sqlstate", None) or "")
     kinds = {kind.__name__ for kind in type(cause).__mro__}  # drivers name them alike
+    if "file is not a database" in text:
+        return ConfigError("the database's file is there and is no SQLite database; name another")
     if state == "53100" or any(word in text for word in _FULL):
         return StorageFull(f"the database cannot grow: {cause}")
     if "DataError" in kinds:

@@ -37,9 +37,15 @@ def upgrade(database: Database, revision: str = "head") -> None:
     if revision == "head" and _is_current(database):
         return
     with database.alter() as connection:
-        if revision == "head" and not inspect(connection).get_table_names():
+        tables = inspect(connection).get_table_names()
+        if revision == "head" and not tables:
             _make(connection)
             return
+        if tables and database.dialect == "sqlite" and "alembic_version" not in tables:
+            raise ConfigError(
+                f"the database's file is of another program: it has the table {tables[0]}; "
+                "name another file, and nothing is done to this one"
+            )
         if present(connection) not in (None, *_known()):
             raise ConfigError(
                 f"the database is of a newer physicsrunner (revision {present(connection)}); "

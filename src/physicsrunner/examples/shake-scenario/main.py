@@ -94,7 +94,7 @@ def compare(folder: Path) -> None:
     worst = check.largest(rows)
     solver.result("largest_deviation", abs(worst.deviation))
     print(f"largest deviation from {len(rows)} published values: {worst.deviation:+.6f} "
-          f"({worst.quantity})")  # fmt: skip
+          f"({worst.quantity}: {worst.position:g})")  # fmt: skip
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def _medians() -> list[Compared]:
             ("ln PGV", pgv, shaking.pgv(distance, vs30)),
         ):
             values = math.log(published), math.log(computed)
-            rows.append(Compared(f"{name}, {case}, at km", distance, *values))
+            rows.append(Compared(f"{name}, {case}, distance in km", distance, *values))
     return rows
 
 
@@ -94,11 +94,11 @@ def _sigmas() -> list[Compared]:
 
 def _intensities() -> list[Compared]:
     from_pga = [
-        Compared("MMI of PGA, at g", pga, mmi, intensity.FROM_PGA.intensity(pga * _SHAKEMAP_G))
+        Compared("MMI of PGA in g", pga, mmi, intensity.FROM_PGA.intensity(pga * _SHAKEMAP_G))
         for pga, mmi in FROM_PGA
     ]
     from_pgv = [
-        Compared("MMI of PGV, at cm/s", pgv, mmi, intensity.FROM_PGV.intensity(pgv))
+        Compared("MMI of PGV in cm/s", pgv, mmi, intensity.FROM_PGV.intensity(pgv))
         for pgv, mmi in FROM_PGV
     ]
     return from_pga + from_pgv
@@ -110,7 +110,7 @@ def _curves() -> list[Compared]:
     for kind, code, *medians in CURVES:
         curves = fragility.log_medians(kind, code)
         for place, median in enumerate(medians):
-            name = f"P of {fragility.STATES[place + 1]}, {kind} {code}, at g"
+            name = f"P of {fragility.STATES[place + 1]}, {kind} {code}, PGA in g"
             for deviations, reference in ((0.0, 0.5), (1.0, 0.8413447)):
                 pga = median * math.exp(deviations * 0.64)
                 value = fragility.reached(curves, math.log(pga))[place]
