@@ -94,11 +94,13 @@ def page_of(
     """Return a page of *documents*; *whole* adds to one what has its price."""
     named = asked.fields()
     if documents and not named <= set(documents[0]):
-        documents = [whole(one) for one in documents]
-        unknown = sorted(named - set(documents[0]))
+        known = set(whole(documents[0]))
+        unknown = sorted(named - known)
         if unknown:
-            known = ", ".join(sorted(documents[0]))
-            raise InvalidRequest(f"sort or filter by {unknown[0]!r}: there is {known}")
+            raise InvalidRequest(
+                f"sort or filter by {unknown[0]!r}: there is {', '.join(sorted(known))}"
+            )
+        documents = [whole(one) for one in documents]
     if asked.filter is not None:
         documents = [one for one in documents if _matches(asked.filter, one)]
     ordered = sorted(documents, key=lambda one: _key(one[asked.sort]), reverse=asked.down)
