@@ -4,31 +4,35 @@ Cases: what a model is run with again and again, kept with the model.
 A model's case file names its parameters and their defaults. Other values can be saved: they become
 a new version of the model, which differs in one small file (`SAVED`) alone, so they are as durable
 and as traceable as the program itself, and each run says by its model's version what it was made
-of. main.py sees no difference, and who names parameters of their own is not touched by them.
+of. The price of a save is a copy of the bundle on the disk. main.py sees no difference, and who
+names parameters of their own is not touched by them.
 
 Promises: what is saved is whole or not there; of two changes at the same time each is made on top
-of the other; saving what is there already makes no version. A new upload of the model, without the
-small file, begins with its own defaults again.
+of the other, and those of different models do not wait for each other; saving what is there already
+makes no version; a model that came with physicsrunner is not changed. A new upload of the model,
+without the small file, begins with its own defaults again.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import shutil
 import tempfile
 import threading
+import weakref
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from physicsrunner.client.case import CASE_FILES
-from physicsrunner.errors import ConfigError, InvalidRequest, NotFound
+from physicsrunner.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.models import ModelService
+from physicsrunner.service.packaged import PACKAGED_BY
 from physicsrunner.store.base import ModelRow
 from physicsrunner.wire.codec import check_depth
 from physicsrunner.wire.documents import Case, parse_case
@@ -86,8 +90,11 @@ class CaseService:
         self._models = models
         self._access = access
         self._scratch = scratch
-        self._saving = threading.Lock()
-        self._read: dict[str, _Bundle] = {}
+        self._lock = threading.Lock()
+        self._saving: weakref.WeakValueDictionary[str, threading.Lock] = (
+            weakref.WeakValueDictionary()
+        )
+        self._read = lru_cache(_MOST)(_read)  # a version's file never changes
 
     def list(self, identity: Identity, project: str | None) -> Cases:
         """Return the cases of *project* (None: of none) that the caller may read, latest first."""
@@ -117,10 +124,14 @@ class CaseService:
         ------
         InvalidRequest
             If the parameters cannot be kept as JSON, or are over 4 MiB.
+        Conflict
+            If the model came with physicsrunner: its newer versions are put over it.
         """
-        with self._saving:
-            case = self.get(identity, model)
+        found = self.get(identity, model).row.id
+        with self._turn(found):
+            case = self.get(identity, found)
             self._access.require_new(identity, "models:create", case.row.project_id)
+            _check_ours(case.row)
             parameters = dict(change(case))
             text = _text(parameters)
             if text == _text(dict(case.parameters)):
@@ -137,13 +148,13 @@ class CaseService:
                 added = self._models.add(identity, bundle, row.name, row.project_id)
             return self._case(self._models.usable(identity, added.id, added.version))
 
+    def _turn(self, model: str) -> threading.Lock:
+        """Return the lock of a model, which is there as long as somebody has it."""
+        with self._lock:
+            return self._saving.setdefault(model, threading.Lock())
+
     def _case(self, row: ModelRow) -> SavedCase:
-        bundle = self._read.get(row.version)
-        if bundle is None:
-            bundle = _read(self._models.content(row.version))
-            if len(self._read) >= _MOST:
-                self._read.clear()
-            self._read[row.version] = bundle
+        bundle = self._read(self._models.content(row.version))
         saved = bundle.saved
         return SavedCase(
             row,
@@ -157,6 +168,14 @@ class CaseService:
 
 
 Cases = list[SavedCase]  # inside the class, `list` is the method
+
+
+def _check_ours(row: ModelRow) -> None:
+    if row.created_by == PACKAGED_BY:
+        raise Conflict(
+            f"the model {row.name!r} came with physicsrunner, which brings its newer versions: "
+            "upload a copy of it under another name, and change that"
+        )
 
 
 def _text(parameters: Mapping[str, Any]) -> str:
@@ -241,15 +260,16 @@ def _saved(bundle: zipfile.ZipFile) -> Mapping[str, Any] | None:
 
 
 def _rewrite(source: Path, target: Path, saved: str) -> None:
-    """Write the bundle *source* with other saved values as *target*."""
-    with (
-        zipfile.ZipFile(source) as old,
-        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as new,
-    ):
-        for info in old.infolist():
-            if info.is_dir() or info.filename == SAVED:
-                continue
-            entry = copy.copy(info)  # writing changes it
-            with old.open(info) as there, new.open(entry, "w", force_zip64=True) as here:
-                shutil.copyfileobj(there, here, 1024 * 1024)
-        new.writestr(zipfile.ZipInfo(SAVED), saved)
+    """
+    Write the bundle *source* with other saved values as *target*.
+
+    The other members are copied as they are, packed: to pack them again would take minutes.
+    """
+    shutil.copyfile(source, target)
+    with zipfile.ZipFile(target, "a") as bundle:
+        old = bundle.NameToInfo.pop(SAVED, None)
+        if old is not None:
+            bundle.filelist.remove(old)
+            if all(info.header_offset < old.header_offset for info in bundle.filelist):
+                bundle.start_dir = old.header_offset  # the last one, as we put it: write over it
+        bundle.writestr(zipfile.ZipInfo(SAVED), saved)

@@ -14,6 +14,7 @@ import threading
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +52,7 @@ class PackagedModels:
         self._scratch = scratch
         self._lock = threading.Lock()
         self._ids: dict[str, str] = {}
-        self._cases: dict[str, Case] = {}
+        self._case = lru_cache(_MOST)(_read)  # a version's file never changes
 
     def model(self, identity: Identity, name: str) -> NamedModel:
         """
@@ -64,7 +65,8 @@ class PackagedModels:
         """
         self._access.require(identity, "runs:create")
         row = self._newest(name)
-        return NamedModel(row.id, row.version, self._case(row.version).parameters)
+        case = self._case(self._models.content(row.version))
+        return NamedModel(row.id, row.version, case.parameters)
 
     def _newest(self, name: str) -> ModelRow:
         known = self._ids.get(name)
@@ -105,14 +107,6 @@ class PackagedModels:
         if row is None:
             raise NotFound(f"the model {name!r} was removed while it was stored; try again")
         return row
-
-    def _case(self, version: str) -> Case:
-        known = self._cases.get(version)
-        if known is None:
-            if len(self._cases) >= _MOST:
-                self._cases.clear()
-            known = self._cases[version] = _read(self._models.content(version))
-        return known
 
 
 def _read(bundle: Path) -> Case:

@@ -8,9 +8,9 @@ say how the words of the client map to ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request, Response
 
 from physicsrunner.server.auth import open_route, origin_of
@@ -31,6 +31,7 @@ _SIMULATION = "/v1/simulations/{simulation}"
 _RUN = f"{_SIMULATION}/runs/{{run}}"
 _LOGGING_IN = "who logs in has no token yet"
 _REFRESHING = "its body brings the token"
+_SAVING: Final = 2  # trees that are saved at once: each reads and copies a whole bundle
 _GRANTED = "the grant in its address is checked: one file, for some minutes"
 
 
@@ -43,6 +44,7 @@ class ClientPart:
         self._runners = Runners(services)
         self._grants = Grants(services, files, self._simulations)
         self._sessions = Sessions(services)
+        self._saving: CapacityLimiter | None = None
 
     # -- sessions --------------------------------------------------------------------------------
 
@@ -79,8 +81,10 @@ class ClientPart:
 
     async def patch(self, simulation: str, request: Request, who: Caller) -> Response:
         """Change the tree of a simulation."""
+        if self._saving is None:
+            self._saving = CapacityLimiter(_SAVING)
         return await _with_body(
-            request, lambda body: self._simulations.patch(who, simulation, body)
+            request, lambda body: self._simulations.patch(who, simulation, body), self._saving
         )
 
     def check(self, simulation: str, who: Caller) -> Response:
@@ -163,10 +167,12 @@ _PRIVATE = {"Cache-Control": "no-store"}
 
 
 async def _with_body(
-    request: Request, call: Callable[[Mapping[str, Any]], dict[str, Any]]
+    request: Request,
+    call: Callable[[Mapping[str, Any]], dict[str, Any]],
+    limiter: CapacityLimiter | None = None,
 ) -> Response:
     body = await object_of(request)
-    return await to_thread.run_sync(lambda: answer(call(body)))
+    return await to_thread.run_sync(lambda: answer(call(body)), limiter=limiter)
 
 
 def add_client_part(routes: APIRouter, prefix: str, part: ClientPart, identified: Identify) -> None:
