@@ -227,13 +227,17 @@ def test_runs_of_the_first_release_are_counted_and_listed(database: Database) ->
 
 def test_runs_that_were_asked_to_stop_are_counted(database: Database) -> None:
     """0003 counts them for each door and state, from the rows, and takes the numbers back."""
-    upgrade(database, "0002")
+    upgrade(database, "0001")
     add_old_runs(database)
+    upgrade(database, "0002")
     with database.write() as connection:
         asked = "UPDATE runs SET door = 'ath', cancel_requested = true WHERE number IN (1, 2, 3)"
         connection.execute(text(asked))
         connection.execute(text("UPDATE runs SET door = 'ath' WHERE number = 4"))
         connection.execute(text("UPDATE runs SET cancel_requested = true WHERE number = 5"))
+        counted = "SELECT 'door', door, status, count(*) FROM runs WHERE door IS NOT NULL"
+        into = "INSERT INTO run_counts (kind, key, status, runs)"
+        connection.execute(text(f"{into} {counted} GROUP BY door, status"))
 
     upgrade(database)
     store = SqlStore(database.url.render_as_string(hide_password=False))
