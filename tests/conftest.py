@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.nats import NatsServer
 from tests.support.postgres import PostgresServer
@@ -15,6 +16,12 @@ from tests.support.processes import Processes, ServerProcess
 from tests.support.proxy import FaultProxy
 from tests.support.require import require
 from tests.support.wait import wait_until
+
+# How fast this machine is just now says nothing about the code.
+settings.register_profile(
+    "physicsrunner", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("physicsrunner")
 
 # Threads that libraries keep for the life of the process, each with its reason.
 KEPT_THREADS = (
