@@ -8,10 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from physicsrunner.errors import NotAllowed, NotAuthenticated
+from physicsrunner.server.app import create_app
 from physicsrunner.server.doors.local import DoorAccess, is_loopback
+from physicsrunner.server.doors.physicsworks.callers import identify
 from physicsrunner.service.access import Identity
 from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.services import Services, build
@@ -32,13 +34,19 @@ def asked(
     services: Services, client: str = "127.0.0.1", server: str = "127.0.0.1", **headers: str
 ) -> Identity:
     headers = {"host": "127.0.0.1:3011", **headers}
+    return anyio.run(DoorAccess(services).of_request, _request(headers, client, server))
+
+
+def _request(
+    headers: dict[str, str], client: str = "127.0.0.1", server: str = "127.0.0.1"
+) -> HTTPConnection:
     scope: dict[str, Any] = {
         "type": "http",
         "client": (client, 5000),
         "server": (server, 3011),
         "headers": [(n.replace("_", "-").encode(), v.encode()) for n, v in headers.items()],
     }
-    return anyio.run(DoorAccess(services).of_request, HTTPConnection(scope))
+    return Request(scope)
 
 
 def on_line(services: Services, token: str | None, peer: str, local: str) -> Identity:
@@ -53,6 +61,11 @@ def on_line(services: Services, token: str | None, peer: str, local: str) -> Ide
         {"host": "[::1]:3011"},
         {"origin": "http://localhost:5173"},
         {"origin": PAGE},
+        {"origin": PAGE, "sec_fetch_site": "cross-site"},
+        {"origin": "http://localhost:5173", "sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"sec_fetch_site": "same-origin"},
+        {"sec_fetch_site": "none"},
     ],
     ids=str,
 )
@@ -81,6 +94,15 @@ def test_a_program_or_page_of_this_machine_is_the_named_person(
         ({}, {"x_forwarded_for": "10.0.0.7"}),
         ({}, {"forwarded": "for=10.0.0.7"}),
         ({}, {"via": "1.1 proxy"}),
+        ({}, {"x_forwarded_proto": "https"}),
+        ({}, {"x_forwarded_anything": "1"}),
+        ({}, {"x_real_ip": "10.0.0.7"}),
+        ({}, {"x_client_ip": "10.0.0.7"}),
+        ({}, {"cf_connecting_ip": "10.0.0.7"}),
+        ({}, {"true_client_ip": "10.0.0.7"}),
+        ({}, {"sec_fetch_site": "cross-site"}),
+        ({}, {"sec_fetch_site": "cross-site", "origin": "https://evil.example.org"}),
+        ({}, {"sec_fetch_site": "same-origin", "origin": "https://evil.example.org"}),
     ],
     ids=str,
 )
@@ -90,6 +112,64 @@ def test_whatever_may_come_from_elsewhere_needs_a_token(
     """Another machine, a name that was led here, a foreign page, a proxy."""
     with pytest.raises(NotAuthenticated):
         asked(services, **ends, **headers)
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ({"host": "rebound.example.org"}, "Host"),
+        ({"origin": "https://evil.example.org"}, "Origin .* cors_origins"),
+        ({"sec_fetch_site": "cross-site"}, "Sec-Fetch-Site"),
+        ({"x_forwarded_proto": "https"}, "proxy .* x-forwarded-proto"),
+    ],
+)
+def test_a_caller_of_this_machine_is_told_why_it_does_not_count(
+    services: Services, headers: dict[str, str], why: str
+) -> None:
+    """Without that nobody would find out; who is elsewhere hears nothing of it."""
+    with pytest.raises(NotAuthenticated, match=f"Bearer <token> .door_user .*: .*{why}"):
+        asked(services, **headers)
+    with pytest.raises(NotAuthenticated, match=r"Bearer <token>$"):
+        asked(services, client="10.0.0.7", **headers)
+
+
+def test_behind_a_proxy_everybody_needs_a_token(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What comes through a proxy of this machine may look local: the server says so."""
+    options = ServerOptions(door_user="admin", trusted_proxies=("10.0.0.0/8",))
+    services = build(tmp_path, url="memory:", now=lambda: 1000.0, options=options)
+    try:
+        create_app(services)
+        assert "door_user does not count: trusted_proxies" in caplog.text
+        with pytest.raises(NotAuthenticated, match="trusted_proxies"):
+            asked(services)
+        with pytest.raises(NotAuthenticated, match="no token"):
+            on_line(services, None, "127.0.0.1", "127.0.0.1")
+        token = services.access.user_token("ada", "viewer")
+        assert asked(services, authorization=f"Bearer {token}").subject == "ada"
+    finally:
+        services.close()
+
+
+def test_at_the_physicsworks_door_both_headers_bring_a_token(services: Services) -> None:
+    """A token that is given is judged and never passed over; an empty header is none."""
+    token = services.access.user_token("ada", "viewer")
+
+    def who(**headers: str) -> str:
+        headers = {"host": "127.0.0.1:3011", **headers}
+        return anyio.run(identify(services), _request(headers)).subject
+
+    assert who() == "admin"
+    assert who(auth_token="") == "admin"
+    for bearing in (token, f" {token} "):
+        assert who(authorization=f"Bearer {bearing}") == "ada"
+        assert who(auth_token=bearing) == "ada"
+        assert who(auth_token=bearing, authorization="Bearer wrong") == "ada"
+    with pytest.raises(NotAuthenticated):
+        who(authorization="Bearer wrong")
+    with pytest.raises(NotAuthenticated, match=r"the header auth-token: <token> .*Host"):
+        who(host="rebound.example.org")
 
 
 def test_a_token_that_is_given_counts(services: Services) -> None:

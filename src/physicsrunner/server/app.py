@@ -111,6 +111,11 @@ class Application:
     ) -> None:
         if services.options.nats:
             needs_nats("the setting nats")  # now, and not when the first event is to be told
+        if services.options.door_user is not None and services.options.local_user is None:
+            _LOG.warning(
+                "door_user does not count: trusted_proxies names a proxy, and what comes through "
+                "one looks like a program of this machine; every caller of a door needs a token"
+            )
         self._services = services
         self._limits = limits or Limits()
         self._bound = sockets or {}

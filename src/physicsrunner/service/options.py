@@ -67,11 +67,16 @@ class ServerOptions:
     ath_model: str = "horn-acoustics"
     ath_max_concurrent_runs: int = 1
     architech_model: str | None = None
-    architech_design_url: str | None = None  #: of the design service
+    architech_design_url: str | None = field(default=None, repr=False)  #: of the design service
     architech_mapping: Path | None = None  #: from a design to parameters
     cors_origins: tuple[str, ...] = ()  #: pages of elsewhere that may call the doors
     tls_cert: Path | None = None
     tls_key: Path | None = None
+
+    @property
+    def local_user(self) -> str | None:
+        """As whom doors act for who brings no token; nobody behind a proxy, who looks local."""
+        return None if self.trusted_proxies else self.door_user
 
     @property
     def door_caps(self) -> Mapping[str, int]:

@@ -102,12 +102,13 @@ class ClientSockets:
         token = socket.query_params.get("token")
         try:
             return await self._access.of_request(socket, token=token)
-        except NotAuthenticated:
+        except NotAuthenticated as error:
             if token is not None or bearer(socket.headers) is not None:
                 raise
+            needed = str(error)
         message = parsed(await socket.receive_text())
         if "token" not in message:
-            raise NotAuthenticated('there is no token; the first message is {"token": ...}')
+            raise NotAuthenticated(f'{needed}, or first the message {{"token": ...}}')
         return await self.by_token(socket, message)
 
     async def by_token(self, socket: WebSocket, message: dict[str, Any]) -> Identity:
