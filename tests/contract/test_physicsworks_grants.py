@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import requests
 
 from physicsrunner.core.state import RunState
+from physicsrunner.server import unpacking
+from physicsrunner.service.tickets import Opened
 from physicsrunner.wire import rest
 from tests.contract.physicsworks_house import MAIN, House, house
 from tests.support.wait import wait_until
@@ -112,7 +116,9 @@ def test_a_grant_says_what_it_is(door: House, run: tuple[str, str]) -> None:
     assert given["expiresIn"] == 300
     assert given["downloadUrl"].endswith(f"/field%20a.bin?token={given['token']}")
     assert given["downloadUrl"].startswith(f"{door.server.url}/physicsworks/api/v1/")
-    assert door.services.tickets.open(given["token"]).path == "outputs/data_files/field a.bin"
+    opened = door.services.tickets.open(given["token"])
+    assert isinstance(opened, Opened)
+    assert opened.path == "outputs/data_files/field a.bin"
 
 
 def test_parts_of_a_file_are_fetched(door: House, run: tuple[str, str]) -> None:
@@ -275,7 +281,7 @@ def test_a_grant_stays_with_its_attempt(door: House) -> None:
 
 
 def test_a_file_of_the_model_is_fetched(door: House, run: tuple[str, str]) -> None:
-    """Parts too; what lay on the disk for it is gone afterwards, whatever the answer was."""
+    """Parts too; nothing is left on the disk, whatever the answer was."""
     key = run[0]
     given = door.value("GET", f"v1/simulations/{key}/files/download?file=main.py")
     url = given["downloadUrl"]
@@ -288,3 +294,85 @@ def test_a_file_of_the_model_is_fetched(door: House, run: tuple[str, str]) -> No
     of_the_run = door.value("GET", f"v1/simulations/{run[1]}/files/download?file=main.py")
     assert fetch(of_the_run["downloadUrl"]).content == MAIN
     wait_until(lambda: scratch(door) == [])
+
+
+MESH = bytes(range(256)) * 12_000  # about 3 MiB
+
+
+def granted_mesh(door: House) -> str:
+    """Return the address of a file of a model that is some pieces long."""
+    key = door.model(files={"data/my mesh.dat": MESH})
+    path = f"v1/simulations/{key}/files/download?file=data/my mesh.dat"
+    return str(door.value("GET", path)["downloadUrl"])
+
+
+def test_no_more_of_a_models_file_is_unpacked_than_is_sent(
+    door: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for what lies before a part; and what is asked about it unpacks nothing."""
+    url, unpacked = granted_mesh(door), 0
+
+    def counted(file: IO[bytes], length: int, read: Any = unpacking._read) -> bytes:
+        nonlocal unpacked
+        assert scratch(door) == []
+        piece: bytes = read(file, length)
+        unpacked += len(piece)
+        return piece
+
+    monkeypatch.setattr(unpacking, "_read", counted)
+    size = len(MESH)
+    head = requests.head(url, timeout=30)
+    assert (head.status_code, head.headers["content-length"]) == (200, str(size))
+    assert "my%20mesh.dat" in head.headers["content-disposition"]
+    tag = head.headers["etag"]
+    assert fetch(url, **{"If-None-Match": tag}).status_code == 304
+    for nothing in (f"bytes={size}-", "bytes=-0"):
+        answer = fetch(url, Range=nothing)
+        assert answer.status_code == 416
+        assert answer.headers["content-range"] == f"bytes */{size}"
+    assert unpacked == 0
+    for said, begin, end in (
+        ("0-9", 0, 10),
+        ("1500000-1500255", 1_500_000, 1_500_256),
+        ("-7", size - 7, size),
+        (f"{size - 5}-{size + 99}", size - 5, size),
+    ):
+        unpacked = 0
+        answer = fetch(url, Range=f"bytes={said}", **{"If-Range": tag})
+        assert (answer.status_code, answer.content) == (206, MESH[begin:end])
+        assert answer.headers["content-range"] == f"bytes {begin}-{end - 1}/{size}"
+        assert unpacked == end
+    for headers in (
+        {},
+        {"Range": "bytes=0-9", "If-Range": '"another"'},
+        {"Range": "bytes=9-0"},
+        {"Range": "bytes=-"},
+        {"Range": "bytes=0-1,4-5"},
+    ):
+        answer = fetch(url, **headers)
+        assert (answer.status_code, answer.content) == (200, MESH)
+
+
+def test_few_files_of_models_are_unpacked_at_once(
+    door: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask: two threads of the server at most are busy with it."""
+    url, busy, most, lock = granted_mesh(door), 0, 0, threading.Lock()
+    both = threading.Barrier(2)
+
+    def counted(file: IO[bytes], length: int, read: Any = unpacking._read) -> bytes:
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        both.wait(30)  # the next one has come in, too
+        piece: bytes = read(file, length)
+        with lock:
+            busy -= 1
+        return piece
+
+    monkeypatch.setattr(unpacking, "_read", counted)
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(fetch, [url] * 6))
+    assert [answer.content for answer in answers] == [MESH] * 6
+    assert most == 2

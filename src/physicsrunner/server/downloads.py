@@ -32,7 +32,8 @@ _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)  # of the zip format
 _PART: Final = r"(\d{1,18}-\d{0,18}|-\d{1,18})"
 _RANGE: Final = re.compile(rf"bytes=\s*{_PART}(\s*,\s*{_PART})*\s*", re.ASCII)
 _FROM_TO: Final = re.compile(r"(\d+)-(\d+)")
-_HEADERS: Final = {
+#: Of every file that goes out.
+HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cache-Control": "private, no-cache",
@@ -87,10 +88,10 @@ def file_response(
         raise NotFound(f"there is no file {name!r}") from None
     if not stat.S_ISREG(found.st_mode):
         raise NotFound(f"{name!r} is not a file")
-    headers = dict(_HEADERS)
+    headers = dict(HEADERS)
     tag = f'"{sha256}"' if sha256 else f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
     headers["ETag"] = tag
-    if tag in _tags(request.headers.get("if-none-match")):
+    if tag in tags(request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     return _Pieces(
         path,
@@ -101,7 +102,8 @@ def file_response(
     )
 
 
-def _tags(header: str | None) -> set[str]:
+def tags(header: str | None) -> set[str]:
+    """Return the tags that an If-None-Match names."""
     return {part.strip().removeprefix("W/") for part in (header or "").split(",")}
 
 

@@ -194,7 +194,7 @@ def _put_together(
         queue.removal,
         Retention(store, queue.removal, unused, options),
         files,
-        TicketService(access, files, queue.runs, models, key, now=now, scratch=scratch),
+        TicketService(access, files, queue.runs, models, key, now=now),
         studies,
         AccountService(access, now=now),
         AuditService(store, access),

@@ -8,9 +8,6 @@ have to read the file; after `LIFETIME_S` it is good for nothing.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +24,6 @@ from physicsrunner.wire import tickets
 from physicsrunner.wire.tickets import Ticket
 
 LIFETIME_S: Final = 300.0
-_PIECE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,17 @@ class Opened:
 
     local: Path
     path: str  #: as its run or model has it
-    sha256: str | None = None  #: of a sealed file, or one of a model
-    temporary: bool = False  #: whoever reads it removes it afterwards
+    sha256: str | None = None  #: of a sealed file
+
+
+@dataclass(frozen=True)
+class Member:
+    """The file of a model that a ticket leads to: packed, in its bundle."""
+
+    bundle: Path
+    name: str
+    size: int  #: bytes, unpacked
+    tag: str  #: the same for the same bytes
 
 
 class TicketService:
@@ -61,7 +66,6 @@ class TicketService:
         key: str,
         *,
         now: Callable[[], float],
-        scratch: Path,
     ) -> None:
         self._access = access
         self._files = files
@@ -69,7 +73,6 @@ class TicketService:
         self._models = models
         self._key = key
         self._now = now
-        self._scratch = scratch
 
     def of_file(
         self, identity: Identity, run: str, path: str, attempt: int | None = None
@@ -88,7 +91,7 @@ class TicketService:
         _member(self._models.content(row.version), path)
         return self._issued(identity, path, model=row.id, version=row.version)
 
-    def open(self, text: str, origin: str | None = None) -> Opened:
+    def open(self, text: str, origin: str | None = None) -> Opened | Member:
         """
         Return the file that a ticket is for.
 
@@ -103,7 +106,9 @@ class TicketService:
         identity = self._bearer(ticket, origin)
         if ticket.model is not None and ticket.version is not None:
             self._models.usable(identity, ticket.model, ticket.version)
-            return self._extracted(ticket.version, ticket.path)
+            bundle = self._models.content(ticket.version)
+            found = _member(bundle, ticket.path)
+            return Member(bundle, found.filename, found.file_size, _tag(ticket.version, found))
         run = ticket.run or ""
         local = self._files.path(identity, run, ticket.path, ticket.attempt)
         sha256 = self._files.stat(identity, run, ticket.path, ticket.attempt).sha256
@@ -144,31 +149,16 @@ class TicketService:
             origin=origin,
         )
 
-    def _extracted(self, version: str, path: str) -> Opened:
-        """Take a file out of a bundle, so that parts of it can be asked for."""
-        bundle = self._models.content(version)
-        handle, name = tempfile.mkstemp(dir=self._scratch, prefix="member-")
-        local, digest = Path(name), hashlib.sha256()
-        try:
-            with (
-                os.fdopen(handle, "wb") as out,
-                zipfile.ZipFile(bundle) as archive,
-                archive.open(_member(bundle, path)) as there,
-            ):
-                while piece := there.read(_PIECE):
-                    digest.update(piece)
-                    out.write(piece)
-        except BaseException:
-            local.unlink(missing_ok=True)
-            raise
-        return Opened(local, path, digest.hexdigest(), temporary=True)
+
+def _tag(version: str, found: zipfile.ZipInfo) -> str:
+    return f"{version}-{found.CRC:08x}"
 
 
-def _member(bundle: Path, path: str) -> str:
-    """Return the name of the file *path* of a bundle; raise `NotFound` or `UnsafePath`."""
+def _member(bundle: Path, path: str) -> zipfile.ZipInfo:
+    """Return the file *path* of a bundle; raise `NotFound` or `UnsafePath`."""
     wanted = check_path(path)
     with zipfile.ZipFile(bundle) as archive:
         for info in archive.infolist():
             if not info.is_dir() and info.filename == wanted:
-                return info.filename
+                return info
     raise NotFound(f"the model has no file {path!r}")

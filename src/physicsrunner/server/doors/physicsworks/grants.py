@@ -8,12 +8,10 @@ nothing: it is looked up, never joined to a folder.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from fastapi import Request, Response
-from starlette.types import Receive, Scope, Send
 
 from physicsrunner.errors import InvalidRequest, NotAuthenticated, NotFound
 from physicsrunner.server.auth import origin_of
@@ -21,13 +19,15 @@ from physicsrunner.server.doors.physicsworks.api_documents import time_text
 from physicsrunner.server.doors.physicsworks.api_simulations import Simulations
 from physicsrunner.server.doors.physicsworks.files import DoorFiles
 from physicsrunner.server.downloads import file_response
+from physicsrunner.server.unpacking import Unpacking
 from physicsrunner.service.access import Identity
 from physicsrunner.service.cases import SavedCase
 from physicsrunner.service.services import Services
-from physicsrunner.service.tickets import LIFETIME_S, Issued
+from physicsrunner.service.tickets import LIFETIME_S, Issued, Member
 
 #: Where granted files are fetched; the name is for people.
 DOWNLOAD: Final = "/v1/storage/download/{name}"
+_UNPACKED: Final = 2  # files of models that are unpacked at once
 
 
 class Grants:
@@ -37,6 +37,7 @@ class Grants:
         self._services = services
         self._files = files
         self._simulations = simulations
+        self._unpacking = Unpacking(_UNPACKED)
 
     def of_run(
         self, identity: Identity, simulation: str, run: str, request: Request
@@ -73,28 +74,9 @@ class Grants:
         if not text:
             raise NotAuthenticated("the address has no grant; ask for one (files/download)")
         found = self._services.tickets.open(text, origin_of(request))
-        try:
-            response = file_response(request, found.local, name=found.path, sha256=found.sha256)
-        except BaseException:
-            if found.temporary:
-                found.local.unlink(missing_ok=True)
-            raise
-        return _Passing(response, found.local) if found.temporary else response
-
-
-class _Passing(Response):
-    """An answer after which its file is gone, also where nobody waited for its end."""
-
-    def __init__(self, inner: Response, file: Path) -> None:
-        super().__init__()
-        self._inner = inner
-        self._file = file
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._inner(scope, receive, send)
-        finally:
-            self._file.unlink(missing_ok=True)
+        if isinstance(found, Member):
+            return self._unpacking.response(request, found)
+        return file_response(request, found.local, name=found.path, sha256=found.sha256)
 
 
 def _file(request: Request) -> str:
