@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from physicsrunner.errors import (
     BadDesign,
@@ -196,6 +197,26 @@ def test_nonsense(bench: Bench, mode: str, said: str) -> None:
             bench.client.get("bridge-7")
     assert bench.pauses == []
     assert len(bench.asked) == LIMIT + 1
+
+
+def test_a_query_of_the_address_is_sent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The id stands where the address says, or else behind the path and not behind the query."""
+    sent: list[str] = []
+
+    def noted(_session: requests.Session, address: str, **_more: Any) -> None:
+        sent.append(address)
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests.Session, "get", noted)
+    for url in ("http://h/a/{design_id}?v=2", "http://h/a/?v=2", "http://h/?id={design_id}&v=2"):
+        with pytest.raises(DesignServiceAway) as caught:
+            bench.of(url, tries=1).get("b/7")
+        assert "v=2" not in str(caught.value)
+    assert sent == [
+        "http://h/a/b%2F7?v=2",
+        "http://h/a/designs/b%2F7?v=2",
+        "http://h/?id=b%2F7&v=2",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from physicsrunner.cli.server import options_of
 from physicsrunner.config import (
     DEFAULT_SERVER,
     SETTINGS,
@@ -79,6 +80,27 @@ def test_every_setting_can_be_set_by_its_variable(environ: dict[str, str]) -> No
         assert SETTINGS[name].variable.startswith("PHYSICSRUNNER_")
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("http://d:1/designs/{design_id}?v=2&key=SECRET", None),
+        ("https://d/api/?id={design_id}", None),
+        ("https://d/Api/", None),
+        (" d:1/x?v=2 ", "http://d:1/x?v=2"),
+    ],
+)
+def test_the_address_of_designs_is_kept_as_it_stands(
+    environ: dict[str, str], given: str, kept: str | None
+) -> None:
+    """The id's place may be in its query, which may hold a key: no repr shows it."""
+    environ["PHYSICSRUNNER_ARCHITECH_DESIGN_URL"] = given
+    settings = load(environ)
+    assert settings.architech_design_url == (kept or given)
+    options = options_of(settings)
+    assert options.architech_design_url == (kept or given)
+    assert "SECRET" not in repr(settings) + repr(options)
+
+
 def test_xdg_folders_count_only_when_absolute(environ: dict[str, str], tmp_path: Path) -> None:
     """The XDG specification has relative paths ignored."""
     environ |= {"XDG_CONFIG_HOME": "relative", "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -109,7 +131,10 @@ def test_xdg_folders_count_only_when_absolute(environ: dict[str, str], tmp_path:
         ("doors: [ath, '-']", ["'doors'", "'-'", "none"]),
         ("cors_origins: '*'", ["'cors_origins'", "https://HOST"]),
         ("cors_origins: https://a/path", ["'cors_origins'", "no path"]),
-        ("architech_design_url: ftp://a", ["'architech_design_url'", "http://HOST:PORT"]),
+        ("architech_design_url: ftp://SECRET", ["'architech_design_url'", "http://HOST:PORT"]),
+        ("architech_design_url: http://a:SECRET/b", ["'architech_design_url'", "no address"]),
+        ("architech_design_url: http://a?k=SECRET d", ["'architech_design_url'", "no address"]),
+        ("architech_design_url: http://u:SECRET@a", ["'architech_design_url'", "user name"]),
         ("tokens: [a]", ["'tokens'", "ADDRESS: TOKEN"]),
         ("tokens: {'http://a:1': 7}", ["'tokens'", "ADDRESS: TOKEN"]),
         ("- a list", ["list", "key: value"]),

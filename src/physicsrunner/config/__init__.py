@@ -79,7 +79,7 @@ class Settings:
     ath_model: str
     ath_max_concurrent_runs: int
     architech_model: str | None
-    architech_design_url: str | None
+    architech_design_url: str | None = field(repr=False)  #: with what its query may hold
     architech_mapping: Path | None
     cors_origins: tuple[str, ...]
     file: Path  #: the settings file, there or not

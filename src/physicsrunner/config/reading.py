@@ -148,8 +148,28 @@ def read_any_port(text: str, where: str) -> int | None:
     return read_port(text, where) if text.strip() else None
 
 
-def read_address(text: str, where: str) -> str | None:
-    return normal_url(text, where) if text.strip() else None
+def read_design_url(text: str, where: str) -> str | None:
+    """
+    Return the URL as it stands, with path and query. An error never quotes it: it may hold a key.
+
+    A user name is refused, as in every address of the settings.
+    """
+    url = text.strip()
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        known = False
+    if not known or not url.isprintable() or " " in url or parts.fragment:
+        raise ConfigError(
+            f"{where} is no address; expected http://HOST:PORT or https://HOST, which may go on "
+            "with a path and a query, and may hold {design_id} there"
+        )
+    if parts.username or parts.password:
+        raise ConfigError(f"{where} holds a user name; expected an address without one")
+    return url if "://" in url else f"http://{url}"
 
 
 def read_doors(text: str, where: str) -> tuple[str, ...] | None:

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from physicsrunner.config.reading import (
     normal_url,
-    read_address,
     read_amount,
     read_any_port,
     read_count,
     read_database,
+    read_design_url,
     read_doors,
     read_file_name,
     read_flag,
@@ -237,7 +237,7 @@ SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType(
                 "PHYSICSRUNNER_ARCHITECH_DESIGN_URL",
                 "",
                 "address of the design service that the architech door asks",
-                read_address,
+                read_design_url,
             ),
             Setting(
                 "architech_mapping",

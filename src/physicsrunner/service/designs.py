@@ -83,7 +83,9 @@ class DesignService:
 
         *now* is a clock that does not jump.
         """
-        self._url = url if PLACE in url else f"{url.rstrip('/')}/designs/{PLACE}"
+        path, mark, query = url.partition("?")
+        behind = f"{path.rstrip('/')}/designs/{PLACE}{mark}{query}"
+        self._url = url if PLACE in url else behind
         self._host = _host(url)
         self._now = now
         self._sleep = sleep
