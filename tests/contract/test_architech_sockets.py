@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import websocket
 
+from physicsrunner.cli.server import log_to_stderr
 from physicsrunner.server import rooms, ws
 from physicsrunner.server.doors.architech import clients, sockets
 from physicsrunner.server.doors.architech.sockets import ID_TAKEN
@@ -62,6 +64,27 @@ def test_a_token_comes_by_the_header_the_address_or_the_first_message(server: Re
         with line(server, token=None) as by_message:
             by_message.send(token=token)
             _expect(by_message, good)
+
+
+def test_no_log_shows_the_token_of_an_address(
+    server: RestServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not with --debug either, where it says who has connected."""
+    loggers = [logging.getLogger(name) for name in ("physicsrunner", "uvicorn")]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    log_to_stderr(debug=True)
+    try:
+        for token in (server.admin, "wrong"):
+            with line(server, token=None, query=f"?x=1&token={token}") as mine:
+                _expect(mine, token != "wrong")
+    finally:
+        for logger, (level, handlers) in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
+    said = capsys.readouterr().err
+    assert said.count('"WebSocket /architech/ws/tab-1?..." [accepted]') == 2
+    assert server.admin not in said
+    assert "token=" not in said
 
 
 def _expect(mine: Line, good: bool) -> None:

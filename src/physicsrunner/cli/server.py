@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -208,9 +209,17 @@ def log_to_stderr(*, debug: bool) -> None:
     log = logging.getLogger("physicsrunner")
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if debug else logging.INFO)
+    handler.addFilter(_without_queries)
     web = logging.getLogger("uvicorn")
     web.addHandler(handler)
     web.setLevel(logging.INFO if debug else logging.WARNING)
+
+
+def _without_queries(record: logging.LogRecord) -> bool:
+    """Cut what stands behind the ? of addresses that were asked for: it may be a token."""
+    if record.name.startswith("uvicorn"):
+        record.msg, record.args = re.sub(r"\?[^\s\"]*", "?...", record.getMessage()), ()
+    return True
 
 
 @contextmanager
