@@ -14,6 +14,8 @@ import requests
 
 from physicsrunner.core.run import NewRun
 from physicsrunner.core.state import RunState
+from physicsrunner.errors import NotAllowed
+from physicsrunner.service.identity import Identity
 from physicsrunner.service.options import DAY_S
 from tests.contract.ath_door import MESH, SOLVE, Door, compact, posix, served
 from tests.support.postgres import PostgresServer
@@ -612,6 +614,44 @@ def test_the_history_is_exported_whole(each: Door) -> None:
         assert {key: value for key, value in item.items() if key != "config"} == listed[item["id"]]
     again = door.solve(**items[0]["config"])
     assert door.value("GET", "jobs/export")["items"][-1]["id"] == again
+
+
+def test_an_export_that_cannot_go_on_is_cut_off(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody takes half a history for the whole one, whatever was wrong."""
+    jobs, runs = [door.solve() for _ in range(3)], door.house.services.runs
+    for error in (OSError("no such disk"), NotAllowed("no more")):
+
+        def get(who: Identity, run: str, error: Exception = error, real: Any = runs.get) -> Any:
+            if run == jobs[1]:
+                raise error
+            return real(who, run)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(runs, "get", get)
+            with pytest.raises(requests.exceptions.ChunkedEncodingError):
+                door.call("GET", "jobs/export")
+    assert len(door.value("GET", "jobs/export")["items"]) == 3
+
+
+def test_a_description_can_be_read(door: Door) -> None:
+    """Other doors and the page show it as it is."""
+    job = door.solve(label='a "ü"\nb: 1')
+    runs, admin = door.house.services.runs, door.house.admin
+    assert (runs.get(admin, job).description or "").split("\n") == [
+        'formula_type: "R-OSSE"',
+        "frequency_range: [200, 20000]",
+        "num_frequencies: 48",
+        'sim_type: "2"',
+        'label: "a \\"ü\\"\\nb: 1"',
+    ]
+    shown = door.value("GET", f"jobs/{job}")
+    assert (shown["config_summary"], shown["label"]) == (SOLVE, 'a "ü"\nb: 1')
+    for other in ("of my own", "note: of my own", '{"a": 1}', ""):
+        runs.rename(admin, job, "run", other)
+        shown = door.value("GET", f"jobs/{job}")
+        assert set(shown["config_summary"].values()) == {None}
 
 
 def test_jobs_are_kept_for_30_days(door: Door) -> None:

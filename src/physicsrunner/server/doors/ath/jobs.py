@@ -37,17 +37,21 @@ _MESSAGES: Final = {
 
 
 def described(fields: Mapping[str, Any]) -> str:
-    """Return what lists show of a request, to be kept where they find it: as its description."""
+    """
+    Return what lists show of a request, to be kept where they find it: as its description.
+
+    People read it, too, where lists of other doors show it: a line for each field.
+    """
     shown = {name: fields[name] for name in SUMMARY}
     if fields.get("label") is not None:
         shown["label"] = fields["label"]
-    return json.dumps(shown)
+    return _lines(shown)
 
 
 def relabelled(run: RunSummary, label: str | None) -> str:
     """Return the description of *run* with another label."""
     kept = {name: value for name, value in _shown(run).items() if name != "label"}
-    return json.dumps(kept if label is None else {**kept, "label": label})
+    return _lines(kept if label is None else {**kept, "label": label})
 
 
 def item(run: RunSummary, *, results: bool, mesh: bool) -> dict[str, Any]:
@@ -100,11 +104,17 @@ def _shown(run: RunSummary) -> Mapping[str, Any]:
     if run.door != DOOR:
         given = run.parameters if isinstance(run, RunRecord) else {}
         return {**{name: given.get(name) for name in SUMMARY}, "label": run.name}
+    lines = [line.partition(": ") for line in (run.description or "").split("\n")]
     try:
-        kept = json.loads(run.description or "{}")
-    except ValueError:
+        return {name: json.loads(value) for name, _, value in lines if value}
+    except ValueError:  # somebody wrote another one
         return {}
-    return kept if isinstance(kept, dict) else {}
+
+
+def _lines(shown: Mapping[str, Any]) -> str:
+    return "\n".join(
+        f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in shown.items()
+    )
 
 
 def _progress(run: RunSummary, state: str) -> float:

@@ -205,16 +205,17 @@ class JobManager:
 
     def export(self, who: Identity, *, every: bool) -> Iterator[bytes]:
         """Return the pieces of a JSON document of all jobs, with what was sent for each."""
-        runs: list[RunSummary] = []
+        ids: list[str] = []  # of the runs alone: there may be very many
         wanted = RunFilter(door=None if every else jobs.DOOR, limit=_PAGE, sort="created_at")
-        while len(runs) % _PAGE == 0:
-            page = self._services.runs.list(who, replace(wanted, offset=len(runs))).runs
+        while len(ids) % _PAGE == 0:
+            page = self._services.runs.list(who, replace(wanted, offset=len(ids))).runs
             if not page:
                 break
-            runs += page
-        return self._exported(who, [run.id for run in runs])
+            ids += [run.id for run in page]
+        return self._exported(who, ids)
 
     def _exported(self, who: Identity, ids: Sequence[str]) -> Iterator[bytes]:
+        """Yield the pieces; an error goes through, so that the answer is cut off and not short."""
         yield b'{"items":['
         begun = False
         for job in ids:
