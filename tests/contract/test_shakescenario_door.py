@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import socket
@@ -13,15 +14,18 @@ from typing import Any
 
 import psutil
 import pytest
+from anyio import to_thread
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from physicsrunner.client.shakescenario_client import ShakeScenario, ShakeScenarioError
 from physicsrunner.core.run import NewRun
 from physicsrunner.core.state import RunState
+from physicsrunner.errors import NotAuthenticated
 from physicsrunner.server.doors.local import is_loopback
 from physicsrunner.server.doors.shakescenario import door as doors
 from physicsrunner.server.doors.shakescenario import line as lines
+from physicsrunner.server.doors.shakescenario.room import Room
 from physicsrunner.wire import frames
 from tests.contract.shakescenario_house import GIVEN_S, QUAKE, Door, Wire, request, served
 from tests.support.wait import wait_until
@@ -551,6 +555,61 @@ def test_strangers_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         with door.wire() as wire:
             wire.result("auth", token=ada)
             assert wire.result("ping", pad="x" * 2000) == {"pong": True}
+
+
+def test_what_a_stranger_sends_is_not_piled_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nobody knows who they are, their requests that wait are few bytes."""
+    held: list[lines.Line] = []
+    let_go = threading.Event()
+
+    async def asked(_door: Any, line: lines.Line, _token: str | None) -> Any:
+        held.append(line)
+        await to_thread.run_sync(let_go.wait, GIVEN_S)
+        raise NotAuthenticated("no")
+
+    monkeypatch.setattr(doors.Door, "_who", asked)
+    with served(tmp_path, door_user=None) as door, door.wire() as wire:
+        wire.socket.settimeout(1)
+        with contextlib.suppress(TimeoutError):  # they read no further
+            for _ in range(63):
+                wire.send(request("list", token="x", pad="x" * 60_000))  # noqa: S106
+        # One that is carried out, one over the limit, and what one read gives besides.
+        assert 0 < held[0]._queued_bytes < 600_000
+        let_go.set()
+
+
+def test_all_lines_have_one_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over it lines are read no further, nobody is cut, and each request is answered in the end."""
+    rooms: list[Room] = []
+
+    def small() -> Room:
+        rooms.append(Room(1_000_000))
+        return rooms[0]
+
+    monkeypatch.setattr(doors, "Room", small)
+    most = 0
+    with served(tmp_path) as door, contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(door.wire()) for _ in range(8)]
+        asked = request("ping", "r", pad="x" * 8_000_000)
+
+        def send(wire: Wire) -> None:
+            wire.send(asked)
+
+        threads = [threading.Thread(target=send, args=(wire,)) for wire in wires]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            most = max(most, rooms[0]._total)
+            threads[0].join(0.001)
+            next((each for each in threads if each.is_alive()), threads[0]).join(0.001)
+        for wire in wires:
+            assert wire.take()["result"] == {"pong": True}
+        # One whole frame above it, and of each what one read gives.
+        assert 0 < most < 1_000_000 + 8_000_000 * 2 + 8 * 300_000, most
+        assert wires[0].result("ping") == {"pong": True}
+        wait_until(lambda: rooms[0]._total == 0)
 
 
 def test_there_are_only_so_many(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from physicsrunner.server.bodies import dumps
 from physicsrunner.server.doors.local import DoorAccess, is_loopback
 from physicsrunner.server.doors.shakescenario.line import PONG, Line, Patience
 from physicsrunner.server.doors.shakescenario.operations import Operations, Payload, seconds_of
+from physicsrunner.server.doors.shakescenario.room import Room
 from physicsrunner.server.parts import Parts
 from physicsrunner.service.access import Identity
 from physicsrunner.wire import frames
@@ -48,13 +49,14 @@ class Door:
         self._access = DoorAccess(parts.services)
         self._operations = Operations(parts.services)
         self._threads = CapacityLimiter(THREADS)
-        self._user = parts.services.options.door_user
+        self._room = Room()
+        self._user = parts.services.options.local_user
 
     def line(self) -> asyncio.BaseProtocol:
         """Return what serves one new connection."""
         if len(self.lines) >= MAX_LINES:
             return _TooMany()
-        made = Line(self._carry_out, self.lines.discard, self._is_open, self._patience)
+        made = Line(self._carry_out, self.lines.discard, self._is_open, self._patience, self._room)
         self.lines.add(made)
         return made
 

@@ -7,7 +7,8 @@ Promises:
   beside them, and a ``ping`` is answered at once. Each answer names its request.
 - A frame over the limit is refused before it is read; what is no frame is answered by an error,
   after what came before it, and the connection is closed.
-- Memory is bounded: nothing is read while too much waits to be carried out, or to be sent.
+- Memory is bounded: nothing is read while too much waits to be carried out, or to be sent, of this
+  connection or (`Room`) of all.
 - Who begins a frame and does not go on, never says who they are, does not read their answers or is
   silent for long is cut off (`Line.look`).
 """
@@ -34,6 +35,7 @@ from physicsrunner.errors import (
     PhysicsRunnerError,
 )
 from physicsrunner.server.bodies import dumps
+from physicsrunner.server.doors.shakescenario.room import Room
 from physicsrunner.wire import frames
 from physicsrunner.wire.frames import BadRequest, FrameError, FrameStream, Request
 
@@ -59,7 +61,7 @@ class Patience:
     send_s: float = 30.0  #: without a byte of an answer that they take
     linger_s: float = 2.0  #: for the other side to read an error before the line is closed
     limit: int = frames.MAX_MANIFEST  #: bytes of a frame
-    stranger_limit: int = 1024 * 1024  #: of a frame of somebody unknown
+    stranger_limit: int = _SMALL  #: of a frame of somebody unknown, and of their requests that wait
 
 
 #: Carries out one request, given the line that it came by; returns its result as JSON.
@@ -78,6 +80,10 @@ class Line(asyncio.Protocol):
         Called when the connection is no more.
     is_open
         Says whether connections between these two addresses need no token.
+    patience
+        How long it is waited for.
+    room
+        What all connections may take together.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class Line(asyncio.Protocol):
         ended: Callable[[Line], None],
         is_open: Callable[[str, str], bool],
         patience: Patience,
+        room: Room,
     ) -> None:
         self.peer = self.local = ""
         self.token: str | None = None  #: of the operation ``auth``
@@ -94,6 +101,7 @@ class Line(asyncio.Protocol):
         self._ended = ended
         self._is_open = is_open
         self._patience = patience
+        self._room = room
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._frames = FrameStream(patience.stranger_limit)
@@ -140,7 +148,7 @@ class Line(asyncio.Protocol):
             self._ending = True
             self._queue.append((error, 0))
         self._write(b"".join(out))
-        self._go_on()
+        self.go_on()
 
     def eof_received(self) -> bool:
         """Answer what was asked for, then end."""
@@ -155,13 +163,14 @@ class Line(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on."""
         self._sendable.set()
-        self._go_on()
+        self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget what they asked for; what was begun in a thread goes on to its end."""
         self._transport = None
         self._ending = True
         self._queue.clear()
+        self._room.hold(self.go_on, 0)
         for task in (self._worker, *self._waits):
             if task is not None:
                 task.cancel()
@@ -227,15 +236,18 @@ class Line(asyncio.Protocol):
         self._queue.append((item, len(body)))
         self._queued_bytes += len(body)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Carry out what waits, and read or do not read, as is due."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        self._room.hold(self.go_on, self._queued_bytes + self._frames.waiting)
         if self._queue and self._worker is None:
             self._worker = self._loop.create_task(self._work())
-        full = len(self._queue) > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES
-        wanted = self._ending or (self._sendable.is_set() and not full)
+        most = self._patience.stranger_limit if self._stranger else MAX_QUEUED_BYTES
+        full = len(self._queue) > MAX_QUEUED or self._queued_bytes > most
+        due = self._sendable.is_set() and not full
+        wanted = self._ending or (due and self._room.admits(self.go_on))
         if wanted and not transport.is_reading():
             self._frame_at = self._loop.time()  # the pause was ours
             transport.resume_reading()
@@ -249,10 +261,9 @@ class Line(asyncio.Protocol):
             if not self._queue:
                 break  # the server ends
             item, size = self._queue.popleft()
-            self._queued_bytes -= size
             try:
                 if isinstance(item, bytes):
-                    item = await to_thread.run_sync(_read, item)
+                    item = await to_thread.run_sync(_read, item, limiter=self._room.readers)
                 if isinstance(item, FrameError):
                     raise item
                 await self._begin(item)
@@ -262,7 +273,9 @@ class Line(asyncio.Protocol):
                 self._worker = None
                 self._give_up(error)
                 return
-            self._go_on()
+            item = b""  # kept no longer than it is counted
+            self._queued_bytes -= size
+            self.go_on()
         self._worker = None
         self._close_if_done()
 
@@ -319,7 +332,7 @@ class Line(asyncio.Protocol):
         self._queue.clear()
         self._write(_refusal(None, frames.BAD_FRAME, str(error)))
         self._mute = True
-        self._go_on()
+        self.go_on()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
         self._loop.call_later(self._patience.linger_s, self._close)
