@@ -11,9 +11,11 @@ from typing import Any
 
 import requests
 
+from physicsrunner.core.run import DOORS
 from physicsrunner.wire import rest
 from physicsrunner.wire.frames import encode_frame
-from tests.process.test_rights import bundle, routes
+from tests.contract.architech_house import designs
+from tests.process.test_rights import SAY, SOLVE, bundle, routes
 from tests.support.processes import Processes, ServerProcess
 
 FROM = "127.0.0.1"
@@ -26,6 +28,7 @@ NOTHING = {
     f"POST {rest.TOKEN_EXCHANGE}": "an attempt's token gives no more than the old one",
     f"POST {rest.WEBHOOKS}/{{webhook}}/test": "sends a test and changes nothing",
     f"POST {rest.WEBHOOKS}/{{webhook}}/dead/{{letter}}/send": "sends an event that is in the log",
+    f"POST {SAY}": "is heard by who is connected, and kept nowhere",
 }
 
 Step = Callable[[], requests.Response]
@@ -163,6 +166,20 @@ def agents(story: Story) -> None:
     step(f"DELETE {rest.AGENTS}/{{name}}", path, "agent/removed")
 
 
+def doors(story: Story) -> None:
+    """What clients of other systems ask for, in their words."""
+    step, ath, api = story.step, "/ath/api", "/architech/api/v1/simulations"
+    job = step(f"POST {ath}/solve", f"{ath}/solve", "simulation/requested", json=SOLVE)["job_id"]
+    one, path = f"{ath}/jobs/{{job_id}}", f"{ath}/jobs/{job}"
+    step(f"PATCH {one}", path, "simulation/renamed", json={"label": "mine"})
+    step(f"POST {ath}/stop/{{job_id}}", f"{ath}/stop/{job}", "simulation/cancelled")
+    step(f"DELETE {one}", path, "simulation/deleted")
+    design = {"design_id": "bridge-7", "user_id": "u"}
+    made = step(f"POST {api}/start", f"{api}/start", "simulation/requested", json=design)["id"]
+    for word, kind in (("pause", "held"), ("resume", "released"), ("stop", "cancelled")):
+        step(f"POST {api}/{{simulation_id}}/{word}", f"{api}/{made}/{word}", f"simulation/{kind}")
+
+
 def sha(data: bytes) -> str:
     """Return the SHA-256 of *data* in hex."""
     return hashlib.sha256(data).hexdigest()
@@ -172,17 +189,25 @@ def test_every_route_that_changes_something_is_in_the_audit(
     processes: Processes, tmp_path: Path
 ) -> None:
     """Each is called, and its entry names who, what, from where and when; none is left out."""
-    story = Story(processes.server())
-    try:
-        for part in (accounts, hooks, runs, agents):
-            part(story)
-    finally:
-        story.close()
+    with designs(tmp_path / "designs") as url:
+        server = processes.server(
+            PHYSICSRUNNER_DOORS=", ".join(DOORS),
+            PHYSICSRUNNER_SHAKESCENARIO_PORT="0",
+            PHYSICSRUNNER_ATH_MODEL="m",
+            PHYSICSRUNNER_ARCHITECH_MODEL="m",
+            PHYSICSRUNNER_ARCHITECH_DESIGN_URL=url,
+        )
+        story = Story(server)
+        try:
+            for part in (accounts, hooks, runs, agents, doors):
+                part(story)
+        finally:
+            story.close()
     changing = {
         str(route)
         for route in routes(tmp_path / "routes")
         if route.method in ("POST", "PUT", "PATCH", "DELETE")
-        and not route.path.startswith("/physicsworks")  # those calls are reports and frames
+        and not route.path.startswith("/physicsworks")  # reports and frames, or the same services
     }
     assert not story.missing, "\n".join(story.missing)
     assert changing - story.told - set(NOTHING) == set()
