@@ -557,6 +557,27 @@ def test_strangers_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             assert wire.result("ping", pad="x" * 2000) == {"pong": True}
 
 
+def test_a_stranger_who_is_busy_is_cut_off_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ends of frames that come all the time, each with the beginning of the next, keep no stranger
+    on the line."""
+    monkeypatch.setattr(doors, "Patience", lambda: lines.Patience(stranger_s=0.5))
+    monkeypatch.setattr(doors, "LOOK_S", 0.05)
+    with served(tmp_path, door_user=None) as door, door.wire() as wire:
+        ping = request("ping")
+        wire.send(ping[:1])
+
+        def is_cut() -> bool:
+            try:
+                wire.send(ping[1:] + ping[:1])
+                return not wire.socket.recv(1024 * 1024)
+            except ConnectionError:
+                return True
+
+        wait_until(is_cut)
+
+
 def test_what_a_stranger_sends_is_not_piled_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -574,7 +595,7 @@ def test_what_a_stranger_sends_is_not_piled_up(
         wire.socket.settimeout(1)
         with contextlib.suppress(TimeoutError):  # they read no further
             for _ in range(63):
-                wire.send(request("list", token="x", pad="x" * 60_000))  # noqa: S106
+                wire.send(request("list", token="x", pad="x" * 60_000))
         # One that is carried out, one over the limit, and what one read gives besides.
         assert 0 < held[0]._queued_bytes < 600_000
         let_go.set()

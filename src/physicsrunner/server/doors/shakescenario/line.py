@@ -190,7 +190,9 @@ class Line(asyncio.Protocol):
         if self._transport is None:
             return
         now, patience = self._loop.time(), self._patience
-        if not self._sendable.is_set() or self._transport.is_closing():
+        if self._stranger and now - self._made_at > patience.stranger_s:
+            self._drop("it has not said who it is")  # whatever else it does
+        elif not self._sendable.is_set() or self._transport.is_closing():
             unsent = self._to_send()
             if unsent < self._unsent:
                 self._sent_at, self._unsent = now, unsent
@@ -200,8 +202,6 @@ class Line(asyncio.Protocol):
             allowed = patience.frame_s + self._frames.waiting / patience.frame_rate
             if now - self._frame_at > allowed:
                 self._drop("it does not end its frame")
-        elif self._stranger and now - self._made_at > patience.stranger_s:
-            self._drop("it has not said who it is")
         elif self._is_done() and now - self._heard_at > patience.idle_s:
             self._drop("it is silent")
 
