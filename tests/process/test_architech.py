@@ -136,7 +136,8 @@ def test_the_others_are_served_while_the_design_service_hangs(house: House) -> N
     threads = [threading.Thread(target=one) for _ in range(60)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len((house.designs.folder / "asked").read_text().splitlines()) >= 30)
+    asked = house.designs.folder / "asked"
+    wait_until(lambda: asked.exists() and len(asked.read_text().splitlines()) >= 30)
     assert house.call("GET", SIMULATIONS).status_code == 200
     assert codes == []  # all of them still wait
     (house.designs.folder / "mode").write_text("503")
