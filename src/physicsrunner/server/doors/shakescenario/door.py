@@ -17,7 +17,7 @@ from typing import Final, cast
 
 from anyio import CapacityLimiter, to_thread
 
-from physicsrunner.core.run import RunRecord
+from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import TERMINAL
 from physicsrunner.errors import InvalidRequest, NotAuthenticated
 from physicsrunner.server.bodies import dumps
@@ -74,7 +74,9 @@ class Door:
     def _is_open(self, peer: str, local: str) -> bool:
         return self._user is not None and is_loopback(peer) and is_loopback(local)
 
-    async def _carry_out(self, line: Line, request: Request) -> bytes:
+    async def _carry_out(
+        self, line: Line, request: Request, turn: contextlib.AsyncExitStack
+    ) -> bytes:
         """Return the result of *request* as JSON."""
         payload = dict(request.payload)
         token = _text(payload.pop("token", None))
@@ -84,14 +86,18 @@ class Door:
         if request.op == "ping":
             return PONG
         if request.op == "wait":
-            return await self._wait(line, token, payload)
+            who = await self._wait(line, token, payload)
+            await turn.enter_async_context(line.turn())  # words of many would pile up unread
+            return await self._do("get", who, payload)
         if request.op not in self._operations:
             raise BadRequest(
                 frames.UNKNOWN_OP, f"there is no operation {request.op[:40]!r}: see the document"
             )
+        return await self._do(request.op, who, payload)
+
+    async def _do(self, name: str, who: Identity, payload: Payload) -> bytes:
         return await to_thread.run_sync(
-            lambda: dumps(self._operations.carry_out(request.op, who, payload)),
-            limiter=self._threads,
+            lambda: dumps(self._operations.carry_out(name, who, payload)), limiter=self._threads
         )
 
     async def _auth(self, line: Line, token: str | None) -> bytes:
@@ -111,15 +117,15 @@ class Door:
         line.known(for_all=token is None)
         return who
 
-    async def _wait(self, line: Line, token: str | None, payload: Payload) -> bytes:
-        """Wait until a job has ended, or for as long as is asked, and return it."""
+    async def _wait(self, line: Line, token: str | None, payload: Payload) -> Identity:
+        """Wait until a job has ended, or for as long as is asked; return who asks."""
         seconds, loop = seconds_of(payload), asyncio.get_running_loop()
         until = None if seconds is None else loop.time() + seconds
 
-        async def look() -> tuple[Identity, RunRecord]:
+        async def look() -> tuple[Identity, RunSummary]:
             who = await self._who(line, token)  # their token may have been revoked meanwhile
             run = await to_thread.run_sync(
-                self._operations.found, who, payload, limiter=self._threads
+                self._operations.found_short, who, payload, limiter=self._threads
             )
             return who, run
 
@@ -136,9 +142,7 @@ class Door:
                     await asyncio.wait_for(changed.wait(), left)
                 # Of a program that tells much, each line is not a look.
                 await asyncio.sleep(max(0.0, looked_at + GAP_S - loop.time()))
-        return await to_thread.run_sync(
-            lambda: dumps(self._operations.shown(who, run)), limiter=self._threads
-        )
+        return who
 
 
 class _TooMany(asyncio.Protocol):

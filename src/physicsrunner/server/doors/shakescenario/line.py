@@ -16,11 +16,12 @@ Promises:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -64,8 +65,9 @@ class Patience:
     stranger_limit: int = _SMALL  #: of a frame of somebody unknown, and of their requests that wait
 
 
-#: Carries out one request, given the line that it came by; returns its result as JSON.
-CarryOut = Callable[["Line", Request], Awaitable[bytes]]
+#: Carries out one request, given the line that it came by; returns its result as JSON. What it
+#: enters in the stack lasts until the answer is written.
+CarryOut = Callable[["Line", Request, contextlib.AsyncExitStack], Awaitable[bytes]]
 
 
 class Line(asyncio.Protocol):
@@ -111,6 +113,7 @@ class Line(asyncio.Protocol):
         self._waits: set[asyncio.Task[None]] = set()
         self._sendable = asyncio.Event()
         self._sendable.set()
+        self._turn = asyncio.Lock()
         self._ending = False  # nothing more is taken from it
         self._mute = False  # nothing more is said
         self._stranger = True
@@ -184,6 +187,13 @@ class Line(asyncio.Protocol):
         self._no_stranger()
         if for_all:
             self._known_at = self._loop.time()
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until answers can be sent; of all that wait for this, one at a time goes on."""
+        async with self._turn:
+            await self._sendable.wait()
+            yield
 
     def look(self) -> None:
         """Cut them off if they have kept us waiting too long."""
@@ -292,8 +302,12 @@ class Line(asyncio.Protocol):
             self._write(_refusal(request.req_id, "TOO_MANY_WAITS", why))
 
     async def _answer(self, request: Request) -> None:
+        async with contextlib.AsyncExitStack() as turn:  # until it is written
+            self._write(await self._words_of(request, turn))
+
+    async def _words_of(self, request: Request, turn: contextlib.AsyncExitStack) -> bytes:
         try:
-            out = _answer(request, await self._carry_out(self, request))
+            out = _answer(request, await self._carry_out(self, request, turn))
         except BadRequest as error:
             out = _refusal(request.req_id, error.code, error.message)
         except PhysicsRunnerError as error:
@@ -301,7 +315,7 @@ class Line(asyncio.Protocol):
         except Exception:
             _LOG.exception("operation %.40r of the shakescenario door failed", request.op)
             out = _refusal(request.req_id, "INTERNAL", "a fault of the server: see its log")
-        self._write(out)
+        return out
 
     def _waited(self, task: asyncio.Task[None]) -> None:
         self._waits.discard(task)

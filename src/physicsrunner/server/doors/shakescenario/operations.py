@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from physicsrunner.core.run import MAX_LIMIT, NewRun, RunFilter, RunRecord
+from physicsrunner.core.run import MAX_LIMIT, NewRun, RunFilter, RunRecord, RunSummary
 from physicsrunner.core.state import HELD, TERMINAL, RunState
 from physicsrunner.errors import Conflict, InvalidRequest
 from physicsrunner.server.bodies import dumps
@@ -56,6 +56,10 @@ class Operations:
     def found(self, who: Identity, payload: Payload) -> RunRecord:
         """Return the run of the job that *payload* names."""
         return self._services.runs.get(who, number_of(payload))
+
+    def found_short(self, who: Identity, payload: Payload) -> RunSummary:
+        """Return the same without its parameters and results, which can be large."""
+        return self._services.runs.summary(who, number_of(payload))
 
     def shown(self, who: Identity, run: RunRecord) -> dict[str, Any]:
         """Return *run* as a job with all that is known of it."""
