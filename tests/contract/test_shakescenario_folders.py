@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -120,21 +119,20 @@ def test_a_folder_that_was_there_is_moved_aside(tmp_path: Path) -> None:
         assert (root / "job_000001.other" / "mine.txt").read_text() == "mine"
 
 
-def test_without_links_artifacts_are_copied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On another file system the folder holds copies of the artifacts."""
-
-    def refused(*_: object) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
+def test_artifacts_are_copies_under_their_names(tmp_path: Path) -> None:
+    """What is written into one there is not in the server's file; no name is lost, and none of an
+    artifact takes the place of our documents."""
     root = tmp_path / "runs"
     with served(tmp_path, shakescenario_folder=root) as door:
-        monkeypatch.setattr(os, "link", refused)
-        folder = finished(door, root, {"outputs/x": b"x" * 1000})
-        assert (folder / "outputs/x").read_bytes() == b"x" * 1000
-        assert (folder / "outputs/x").stat().st_nlink == 1
-        assert not list(folder.rglob(".part"))
+        files = {"outputs/x": b"x" * 1000, "outputs/.part": b"p", ".part": b"q"}
+        folder = finished(door, root, {**files, "meta.json": b"{}"})
+        assert names(folder) == sorted([*files, "meta.json", "result_manifest.json"])
+        assert {path: (folder / path).read_bytes() for path in files} == files
+        (folder / "outputs/x").write_bytes(b"changed")
+        services = door.house.services
+        assert services.files.path(door.house.admin, 1, "outputs/x").read_bytes() == b"x" * 1000
+        assert names(root) == [f"job_000001/{name}" for name in names(folder)]
+    assert read(folder / "meta.json")["status"] == "completed"
 
 
 def test_a_folder_that_cannot_be_written_harms_no_job(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 A folder for each job: ``job_000001/`` with meta.json, result_manifest.json and what the job left.
 
 Promises: ``meta.json`` is there from the moment the job is; when it says that the job has ended,
-``result_manifest.json`` and the artifacts are there. The artifacts are the server's own files under
-a second name (hard links), or copies where the folder is on another file system. What a crash kept
-from being written is written at the next start, and the folder of a job that was deleted goes. A
-folder that another server made is moved aside, never written to. Documents are whole or not there.
+``result_manifest.json`` and the artifacts are there. The artifacts are copies: whoever changes them
+there changes nothing that the server keeps. What a crash kept from being written is written at the
+next start, and the folder of a job that was deleted goes. A folder that another server made is
+moved aside, never written to. Files are whole or not there.
 """
 
 from __future__ import annotations
@@ -80,15 +80,17 @@ class Folders:
             return
         folder = self._folder(run.number, run.id)
         self._numbers[run.id] = run.number
+        begun = self._root / ".part"  # no artifact has this name
         if run.status not in TERMINAL:
             job = jobs.whole(run, ())
         else:
             files = self._files.list(_OURS, run.id)
             job = jobs.whole(run, files)
             for file in files:
-                _link(self._files.path(_OURS, run.id, file.path), folder / file.path)
-            _write(folder / jobs.MANIFEST, jobs.manifest(job))
-        _write(folder / jobs.META, jobs.meta(job, run.id))
+                if Path(file.path).parts[0] not in (jobs.META, jobs.MANIFEST):  # those are ours
+                    _copy(self._files.path(_OURS, run.id, file.path), folder / file.path, begun)
+            _write(folder / jobs.MANIFEST, jobs.manifest(job), begun)
+        _write(folder / jobs.META, jobs.meta(job, run.id), begun)
 
     def _written(self) -> dict[str, str]:
         """Return the status that each folder's meta.json says, by the run."""
@@ -173,8 +175,8 @@ def _read(path: Path) -> dict[str, Any]:
     return said if ours else nothing
 
 
-def _write(path: Path, value: Any) -> None:
-    data, begun = dumps(value) + b"\n", path.with_name(f".{path.name}.part")
+def _write(path: Path, value: Any, begun: Path) -> None:
+    data = dumps(value) + b"\n"
     if path.exists() and path.read_bytes() == data:
         return
     try:
@@ -188,26 +190,24 @@ def _write(path: Path, value: Any) -> None:
         raise
 
 
-def _link(source: Path, target: Path) -> None:
-    """Give *source* the second name *target*, or copy it where that cannot be."""
-    if target.exists() and _is_same(source.stat(), target.stat()):
+def _copy(source: Path, target: Path, begun: Path) -> None:
+    """Have *target* hold what *source* does; it is written as *begun* until it is whole."""
+    if target.exists() and _is_copy(source.stat(), target.stat()):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    begun = target.with_name(".part")
-    begun.unlink(missing_ok=True)
     try:
-        try:
-            os.link(source, begun)
-        except OSError:  # another file system, or one without links
-            shutil.copy2(source, begun)
+        shutil.copy2(source, begun)
+        with begun.open("rb") as file:
+            os.fsync(file.fileno())
         begun.replace(target)
-    finally:
-        begun.unlink(missing_ok=True)  # also where both were the same file: then nothing is done
+    except BaseException:
+        begun.unlink(missing_ok=True)
+        raise
 
 
-def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+def _is_copy(one: os.stat_result, other: os.stat_result) -> bool:
     if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
-        return True
+        return False  # the file itself, under a second name
     return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
