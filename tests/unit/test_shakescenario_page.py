@@ -76,7 +76,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     """Limits and patience stand on the page as they are."""
     patience = line.Patience()
     words = " ".join(PAGE.split())
-    assert f"limit of {patience.limit >> 20} MiB ({patience.stranger_limit >> 20} MiB" in words
+    assert f"limit of {patience.limit >> 20} MiB ({patience.stranger_limit >> 10} KiB" in words
     assert (patience.frame_s, patience.frame_rate, patience.idle_s) == (60, 32 * 1024, 15 * 60)
     assert "within a minute (and a second more for each 32 KiB)" in words
     assert f"within {patience.stranger_s:g} s" in words

@@ -26,7 +26,9 @@ GIB: Final = 1024 * MIB
 # we keep reading for a while; closing at once would reset the connection under the answer.
 LINGER_BYTES: Final = 4 * MIB
 #: What lies below takes messages only, and reads them whole.
-_MESSAGES: Final = (rest.API, "/ath/", "/architech/")
+_MESSAGES: Final = (rest.API, "/ath/")
+#: And here small ones: names of designs and people, a message to who listens.
+_SMALL: Final = "/architech/"
 #: What anybody may call who has no token yet, and has a body that is read.
 _OPEN: Final = (
     rest.LOGIN,
@@ -43,6 +45,7 @@ class Limits:
     """The most that one request may carry, in bytes."""
 
     open: int = 16 * KIB  #: a request that needs no token: a name and a password, a token
+    small: int = 1 * MIB  #: a message without data
     json: int = 32 * MIB  #: a message: reports with results, a parameter set, a small mesh
     batch: int = 128 * MIB  #: many runs in one request
     bundle: int = 2 * GIB  #: a model's zip
@@ -62,6 +65,8 @@ class Limits:
             return self.batch
         if path == rest.MODELS:
             return self.bundle
+        if path.startswith(_SMALL):
+            return self.small
         return self.json if path.startswith(_MESSAGES) else self.door
 
 

@@ -23,7 +23,9 @@ from physicsrunner.core.run import (
     RunSummary,
     check_filter,
 )
+from physicsrunner.core.state import HELD, TERMINAL, RunState
 from physicsrunner.errors import (
+    Conflict,
     InvalidRequest,
     NotAllowed,
     NotFound,
@@ -46,6 +48,7 @@ from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import LeaseGrant, Result
 
 MAX_BATCH: Final = 10_000  # runs in one call
+PAGE: Final = 200  # runs that are looked at together
 _MISSING_MODEL: Final = "model_id is missing: upload a model first (POST /api/v1/models)"
 
 
@@ -300,6 +303,28 @@ class RunService:
     def delete_many(self, identity: Identity, runs: Sequence[str]) -> Ids:
         """Delete those of many runs, by their ids, that can go; return the ids of those."""
         return self._steering.delete_many(identity, runs)
+
+    def delete_ended(self, identity: Identity, door: str) -> tuple[int, int]:
+        """
+        Delete the runs that came by *door* and have ended; return how many, and how many stayed.
+
+        Those stay that the caller may not delete, or that are pinned.
+
+        Raises
+        ------
+        Conflict
+            If one of them is carried out just now, or is to be tried again.
+        """
+        busy = RunFilter(status=sorted({*HELD, RunState.RETRYING}), door=door, limit=1)
+        for run in self.list(identity, busy).runs:
+            raise Conflict(f"run {run.number} is running: wait for its end, or cancel it")
+        deleted = kept = 0
+        ended = RunFilter(status=sorted(TERMINAL), door=door, limit=PAGE, sort="created_at")
+        while page := self.list(identity, replace(ended, offset=kept)).runs:
+            gone = len(self.delete_many(identity, [run.id for run in page]))
+            deleted += gone
+            kept += len(page) - gone
+        return deleted, kept
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from anyio import to_thread
@@ -44,6 +44,7 @@ MAX_QUEUED: Final = 64  #: requests of one connection that wait to be carried ou
 MAX_QUEUED_BYTES: Final = 16 * 1024 * 1024
 MAX_WAITS: Final = 256  #: of one connection
 PONG: Final = b'{"pong":true}'
+_OF_WAIT: Final[tuple[str, ...]] = ("id", "job_id", "timeout", "token")  #: no more is kept
 _SMALL: Final = 64 * 1024  # bytes of JSON that are read on the event loop
 _UNSENT: Final = 1024 * 1024  # bytes of answers above which nothing more is read
 _FRESH_S: Final = 5.0  # so long it is remembered that a line may ask without a token
@@ -294,7 +295,8 @@ class Line(asyncio.Protocol):
         if request.op != "wait":
             await self._answer(request)
         elif len(self._waits) < MAX_WAITS:
-            task = self._loop.create_task(self._answer(request))
+            kept = {key: request.payload[key] for key in _OF_WAIT if key in request.payload}
+            task = self._loop.create_task(self._answer(replace(request, payload=kept)))
             self._waits.add(task)
             task.add_done_callback(self._waited)
         else:

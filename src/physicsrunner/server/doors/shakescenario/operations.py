@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from physicsrunner.core.run import MAX_LIMIT, NewRun, RunFilter, RunRecord, RunSummary
-from physicsrunner.core.state import HELD, TERMINAL, RunState
-from physicsrunner.errors import Conflict, InvalidRequest
+from physicsrunner.errors import InvalidRequest
 from physicsrunner.server.bodies import dumps
 from physicsrunner.server.doors.shakescenario import jobs
 from physicsrunner.server.doors.words import states_of
@@ -31,8 +30,6 @@ DEFAULT_LIMIT: Final = 100
 CHUNK: Final = 4 * 1024 * 1024  # bytes of a file in one answer
 MAX_CHUNK: Final = 8 * 1024 * 1024  # as base64 it fits into a frame
 MAX_NUMBER: Final = 2**53
-_RUNNING: Final = sorted({*HELD, RunState.RETRYING})
-_PAGE: Final = 200
 
 Payload = Mapping[str, Any]
 
@@ -110,23 +107,8 @@ class Operations:
 
     def reset(self, who: Identity, payload: Payload) -> dict[str, Any]:  # noqa: ARG002 - one shape for all
         """Delete all jobs of this door that have ended and that the caller may delete."""
-        runs = self._services.runs
-        running = runs.list(who, RunFilter(status=_RUNNING, door=jobs.DOOR, limit=1))
-        if running.runs:
-            raise Conflict(
-                f"job {running.runs[0].number} is running: wait for its end, or cancel it"
-            )
-        deleted = kept = 0
-        while True:
-            ended = RunFilter(
-                status=sorted(TERMINAL), door=jobs.DOOR, limit=_PAGE, offset=kept, sort="created_at"
-            )
-            page = runs.list(who, ended).runs
-            if not page:
-                return {"deleted": deleted, "kept": kept}
-            gone = len(runs.delete_many(who, [run.id for run in page]))
-            deleted += gone
-            kept += len(page) - gone
+        deleted, kept = self._services.runs.delete_ended(who, jobs.DOOR)
+        return {"deleted": deleted, "kept": kept}
 
     def download(self, who: Identity, payload: Payload) -> dict[str, Any]:
         """Return a piece of one artifact, or of one of the job's documents."""
