@@ -22,6 +22,7 @@ from physicsrunner.agent.resources import Machine
 from physicsrunner.client.http import Http
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import ServerUnavailable
+from physicsrunner.runner.place import Place
 from physicsrunner.runner.result import RunResult
 from physicsrunner.wire import rest
 from physicsrunner.wire.codec import decode
@@ -200,7 +201,9 @@ class FakeRunner:
     def control(self) -> Mock:
         return Mock()
 
-    def __call__(self, work: Work, _control: object, _grant: LeaseGrant | None) -> RunResult:
+    def __call__(
+        self, work: Work, _control: object, _grant: LeaseGrant | None, _place: Place
+    ) -> RunResult:
         self.carried.append(work.run)
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):

@@ -15,6 +15,7 @@ from physicsrunner.agent.adopt import finish, place_of, prepare, sweep, terms_of
 from physicsrunner.agent.attempts import REDELIVER_S, Attempts
 from physicsrunner.agent.contact import Contact
 from physicsrunner.agent.heartbeat import Heartbeat
+from physicsrunner.agent.places import Places
 from physicsrunner.agent.resources import Machine
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import (
@@ -24,11 +25,13 @@ from physicsrunner.errors import (
     ServerUnavailable,
     StorageFull,
 )
+from physicsrunner.runner.place import Place
 from physicsrunner.runner.result import RunResult
 from physicsrunner.wire.messages import LeaseGrant, RenewalAnswer, Resources
 from tests.support.wait import wait_until
 
 LOG = logging.getLogger("test agent")
+MACHINE = Machine(Resources(4.0, 8.0, 1, 5.0), slots=3)
 
 
 class FakeControl:
@@ -53,6 +56,7 @@ class FakeRunner:
     def __init__(self) -> None:
         self.controls: dict[str, FakeControl] = {}
         self.outcomes: dict[str, RunResult | Exception] = {}
+        self.places: dict[str, Place] = {}
         self.times: dict[str, int] = {}
 
     def start(self) -> None:
@@ -67,7 +71,10 @@ class FakeRunner:
     def control(self) -> FakeControl:
         return FakeControl()
 
-    def __call__(self, work: Any, control: FakeControl, _grant: LeaseGrant | None) -> RunResult:
+    def __call__(
+        self, work: Any, control: FakeControl, _grant: LeaseGrant | None, place: Place
+    ) -> RunResult:
+        self.places[work.run] = place
         self.controls[work.run] = control
         self.times[work.run] = self.times.get(work.run, 0) + 1
         assert control.over.wait(30)
@@ -82,15 +89,17 @@ class FakeRunner:
 class House:
     """Attempts in a folder, with a clock that stands still."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, machine: Machine) -> None:
         self.folder = folder
         self.runner = FakeRunner()
         self.time = 1000.0
         self.ended = threading.Event()
         self.full: list[str] = []
         self.gone: set[str] = set()
+        self.places = Places(machine, lambda: self.time, self.ended.set)
         self.attempts = Attempts(
             self.runner,
+            self.places,
             prepare=lambda grant: prepare(self.folder, grant, "http://server"),
             on_full=lambda grant, error: self.full.append(f"{grant.run}: {error}"),
             on_end=self.ended.set,
@@ -133,7 +142,7 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> Any:
     """Attempts; all of them end with the test."""
-    found = House(tmp_path)
+    found = House(tmp_path, MACHINE)
     yield found
     for control in found.runner.controls.values():
         control.over.set()
@@ -142,14 +151,40 @@ def house(tmp_path: Path) -> Any:
 
 def test_resources_and_slots_are_taken_and_come_back(house: House) -> None:
     """Free is what is there without what the attempts were granted; storage is measured."""
-    machine = Machine(Resources(4.0, 8.0, 1, 5.0), slots=3)
     house.begin("a", cpu_cores=2.0, memory_gb=3.0, gpu_count=1)
     house.begin("b", cpu_cores=1.0)
-    free, slots = house.attempts.room(machine)
-    assert (free, slots) == (Resources(1.0, 5.0, 0, 5.0), 1)
+    assert house.places.free() == Resources(1.0, 5.0, 0, 5.0)
+    assert house.places.offer() == (Resources(1.0, 5.0, 0, 5.0), 1)
     house.end("a")
-    free, slots = house.attempts.room(machine)
-    assert (free, slots) == (Resources(3.0, 8.0, 1, 5.0), 2)
+    assert house.places.free() == Resources(3.0, 8.0, 1, 5.0)
+    assert house.places.offer() == (Resources(3.0, 8.0, 1, 5.0), 2)
+
+
+def test_an_attempt_that_only_delivers_takes_nothing(house: House) -> None:
+    """The next program may run while files are on their way; its lease is kept all the same."""
+    house.begin("a", cpu_cores=4.0)
+    assert house.places.offer() == (Resources(0.0, 8.0, 1, 5.0), 2)
+    house.ended.clear()
+    house.time += 60.0
+    house.runner.places["a"].leave()
+    assert house.ended.is_set()
+    assert house.places.offer() == (Resources(4.0, 8.0, 1, 5.0), 3)
+    assert [lease.run for lease in house.attempts.leases()] == ["a"]
+    assert house.attempts.running() == 1
+    house.end("a")
+    assert house.places.offer() == (Resources(4.0, 8.0, 1, 5.0), 3)
+
+
+def test_a_program_of_before_takes_its_place_whoever_waits(house: House, tmp_path: Path) -> None:
+    """Taken up again it runs already: new work waits until it has ended."""
+    grants = [LeaseGrant(run, 1, 1, "n", 0.0, 15.0, token="t") for run in "ab"]
+    for grant in grants:
+        prepare(tmp_path, grant, "http://server")
+    for work in unfinished(tmp_path):
+        assert house.attempts.begin(work)
+    wait_until(lambda: len(house.runner.places) == 2)
+    assert all(place.taken for place in house.runner.places.values())
+    assert house.places.offer()[1] == 1
 
 
 def test_an_attempt_is_carried_out_once_at_a_time(house: House, tmp_path: Path) -> None:
@@ -179,7 +214,7 @@ def test_what_was_not_delivered_is_kept_leased_and_tried_again(
     house.end("a", outcome)
     assert [work.root for work in house.attempts.waiting()] == [root]
     assert [lease.run for lease in house.attempts.leases()] == ["a"]
-    assert house.attempts.room(Machine(Resources(), 1))[1] == 1
+    assert house.places.offer()[1] == MACHINE.slots
     assert not house.attempts.due()
     house.time += REDELIVER_S
     assert len(house.attempts.due()) == 1
@@ -345,6 +380,7 @@ def beating(house: House, http: FakeHttp, **state: bool) -> tuple[Heartbeat, Con
         "here",
         Machine(Resources(), 2, ["label"]),
         house.attempts,
+        house.places,
         contact,
         draining=lambda: state.get("draining", False),
         on_news=lambda: None,

@@ -31,6 +31,7 @@ from physicsrunner.agent.drain import OnTerm
 from physicsrunner.agent.enroll import Credentials
 from physicsrunner.agent.heartbeat import ACTIVE, Heartbeat
 from physicsrunner.agent.notify import Notifier
+from physicsrunner.agent.places import Places
 from physicsrunner.agent.resources import Machine
 from physicsrunner.agent.spares import Spares
 from physicsrunner.agent.wake import Wake
@@ -111,8 +112,10 @@ class Agent:
         self._busy = now()  # when there was something to do
         self._how = OnTerm.FINISH
         self._spares = Spares(str(self.work))
+        self.places = Places(machine, now, self._woken.set)
         self.attempts = Attempts(
             carry_out,
+            self.places,
             prepare=lambda grant: prepare(self.work, grant, who.server, self._spares),
             on_full=self._full,
             on_end=self._woken.set,
@@ -171,6 +174,7 @@ class Agent:
             self.name,
             self._machine,
             self.attempts,
+            self.places,
             self.contact,
             draining=self._draining.is_set,
             on_news=self._woken.set,
@@ -243,10 +247,10 @@ class Agent:
 
     def _take_work(self) -> bool:
         """Ask for work and begin it; True when more may wait and there is room for it."""
-        if self.attempts.running() >= self._machine.slots:
+        if self.places.offer()[1] <= 0:
             return False
         self._draining.wait(self._acquirer.pause_s())
-        free, slots = self.attempts.room(self._machine)
+        free, slots = self.places.offer()
         if slots <= 0 or free.cpu_cores <= 0.0:
             return False
         try:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from physicsrunner.agent.adopt import Terms, Work, finish, terms_in, terms_of
-from physicsrunner.agent.resources import Machine
+from physicsrunner.agent.places import AgentPlace, Places
 from physicsrunner.agent.spares import Spares
 from physicsrunner.errors import NotFound, PhysicsRunnerError, StorageFull
+from physicsrunner.runner.place import Place
 from physicsrunner.runner.result import RunResult
-from physicsrunner.wire.messages import HeldLease, LeaseGrant, RenewalAnswer, Resources
+from physicsrunner.wire.messages import HeldLease, LeaseGrant, RenewalAnswer
 
 REDELIVER_S: Final = 60.0  #: between two tries to deliver what could not be delivered
 
@@ -65,8 +66,19 @@ class CarryOut(Protocol):
         """Return the control of an attempt that is about to begin."""
         ...
 
-    def __call__(self, work: Work, control: Any, grant: LeaseGrant | None, /) -> RunResult:
-        """Return what became of it; raise if it cannot even begin."""
+    def __call__(
+        self,
+        work: Work,
+        control: Any,
+        grant: LeaseGrant | None,
+        place: Place,
+        /,
+    ) -> RunResult:
+        """
+        Return what became of it; raise if it cannot even begin.
+
+        Its program starts when *place* is taken, which is left when only its files are on the way.
+        """
         ...
 
 
@@ -77,6 +89,7 @@ class Held:
     work: Work
     terms: Terms
     control: Control
+    place: AgentPlace
     thread: threading.Thread | None = None  #: None: its files wait
     due: float = 0.0  #: when to try again to deliver them
     lost: bool = False  #: it is another's, or will be
@@ -88,6 +101,7 @@ class Attempts:
     def __init__(
         self,
         carry: CarryOut,
+        places: Places,
         *,
         prepare: Callable[[LeaseGrant], object],
         on_full: Callable[[LeaseGrant, StorageFull], None],
@@ -99,6 +113,7 @@ class Attempts:
         spares: Spares | None = None,
     ) -> None:
         self._carry = carry
+        self._places = places
         self._prepare = prepare
         self._on_full = on_full
         self._on_end = on_end
@@ -133,12 +148,6 @@ class Attempts:
         with self._guard:
             return [HeldLease(*key) for key, held in self._held.items() if not held.lost]
 
-    def room(self, machine: Machine) -> tuple[Resources, int]:
-        """Return what is free of *machine*: resources and slots."""
-        with self._guard:
-            taken = [held.terms.resources for held in self._held.values() if held.thread]
-        return machine.less(taken), max(0, machine.slots - len(taken))
-
     def due(self) -> list[Work]:
         """Return those whose files wait and should be tried now."""
         now = self._now()
@@ -159,7 +168,9 @@ class Attempts:
             if held is not None and (held.thread is not None or held.due > self._now()):
                 return False
             terms = terms_of(work) if grant is None else terms_in(grant)
-            fresh = Held(work, terms, self._carry.control())
+            # A program of before runs already; it takes what it takes.
+            place = self._places.enter(terms.resources, at_once=grant is None)
+            fresh = Held(work, terms, self._carry.control(), place)
             if held is not None and held.lost:
                 fresh.lost = True
                 fresh.control.lease_lost()
@@ -188,6 +199,7 @@ class Attempts:
                 else:
                     self._held.pop(held.work.key, None)
         finally:
+            held.place.over()
             self._on_end()
 
     def _carried_out(self, held: Held, grant: LeaseGrant | None) -> RunResult | str | None:
@@ -196,7 +208,7 @@ class Attempts:
         try:
             if grant is not None and not self._made(grant):
                 return "given back"
-            result = self._carry(work, held.control, grant)
+            result = self._carry(work, held.control, grant, held.place)
         except NotFound as error:
             return self._gone(held, str(error))
         except PhysicsRunnerError as error:

@@ -13,6 +13,7 @@ from physicsrunner.agent.adopt import Work
 from physicsrunner.client.native import NativeUplink
 from physicsrunner.errors import ConfigError
 from physicsrunner.runner.attempt import carry_out
+from physicsrunner.runner.place import Place
 from physicsrunner.runner.result import RunResult
 from physicsrunner.runner.station import Station
 from physicsrunner.runner.stop import CANCELLED, HAND_BACK, LEASE_LOST, StopRequest
@@ -85,7 +86,13 @@ class Runner:
         """Return the control of an attempt that is about to begin."""
         return Orders(self._station)
 
-    def __call__(self, work: Work, control: Orders, grant: LeaseGrant | None) -> RunResult:
+    def __call__(
+        self,
+        work: Work,
+        control: Orders,
+        grant: LeaseGrant | None,
+        place: Place,
+    ) -> RunResult:
         """Carry out the attempt in *work*, or go on with it."""
         control.work = work
         try:
@@ -101,6 +108,7 @@ class Runner:
             cache=self._cache,
             shared=self._station,
             grant=grant,
+            place=place,
         )
 
     def rhythm(self, flush_s: float) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from physicsrunner.agent.attempts import Attempts
 from physicsrunner.agent.contact import Contact
+from physicsrunner.agent.places import Places
 from physicsrunner.agent.resources import Machine
 from physicsrunner.client.http import Http
 from physicsrunner.core.retry import Backoff
@@ -48,6 +49,7 @@ class Heartbeat:
         name: str,
         machine: Machine,
         attempts: Attempts,
+        places: Places,
         contact: Contact,
         *,
         draining: Callable[[], bool],
@@ -61,6 +63,7 @@ class Heartbeat:
         self._name = name
         self._machine = machine
         self._attempts = attempts
+        self._places = places
         self._contact = contact
         self._draining = draining
         self._on_news = on_news
@@ -125,10 +128,9 @@ class Heartbeat:
         self._state(answer.state, answer.reason)
 
     def _ask(self) -> HeartbeatAnswer:
-        free, _ = self._attempts.room(self._machine)
         message = Message(
             leases=self._attempts.leases(),
-            free=free,
+            free=self._places.free(),
             resources=self._machine.resources,
             labels=self._machine.labels,
             slots=self._machine.slots,

@@ -38,7 +38,7 @@ def words(_ctx: object, _param: object, text: str | None) -> tuple[str, ...]:
 
 
 SLOTS = click.option(
-    "--slots", type=click.IntRange(1, 10_000), help="Runs at once; default: as many as cores."
+    "--slots", type=click.IntRange(1, 10_000), help="Programs at once; default: as many as cores."
 )
 
 

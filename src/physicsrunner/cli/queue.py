@@ -59,7 +59,8 @@ def _agents(agents: list[dict[str, Any]]) -> str:
     busy = sum(agent["active"] for agent in agents)
     slots = sum(agent["slots"] for agent in agents)
     told = ", ".join(f"{number} {state}" for state, number in states.most_common())
-    return f"{count(len(agents), 'agent')} ({told}), {busy} of {count(slots, 'slot')} taken"
+    # Not "of": what only waits for its files to arrive takes no slot.
+    return f"{count(len(agents), 'agent')} ({told}), {count(busy, 'run')} at {count(slots, 'slot')}"
 
 
 def _row(run: dict[str, Any]) -> list[str]:

@@ -34,6 +34,7 @@ from physicsrunner.runner.fetch import Stopped
 from physicsrunner.runner.journal import Journal, Outcome
 from physicsrunner.runner.lock import WorkLock
 from physicsrunner.runner.opening import Opening, station_of, work_folder
+from physicsrunner.runner.place import Place
 from physicsrunner.runner.reporting import Progress
 from physicsrunner.runner.result import RunResult, StageTime
 from physicsrunner.runner.stages import download, execute, init, postprocess, watch
@@ -74,6 +75,7 @@ def carry_out(
     cache: Path | None = None,
     shared: Station | None = None,
     grant: LeaseGrant | None = None,
+    place: Place | None = None,
 ) -> RunResult:
     """
     Carry out one attempt, or go on with it.
@@ -100,6 +102,8 @@ def carry_out(
         What this attempt shares with others of the process, their server among it; None: nothing.
     grant
         Its lease, when that is known: it is not asked for then.
+    place
+        What its program has to wait for; None: nothing.
 
     Raises
     ------
@@ -116,6 +120,7 @@ def carry_out(
         opening.prepare(explicit=bool(starting_stage))
         with opening.attempt(on_progress, stop, debug=debug_mode, granted=grant) as attempt:
             attempt.renew, attempt.cache, attempt.granted = renew, cache, grant is not None
+            attempt.place = place
             if grant is not None:
                 take_grant(attempt, grant)
             return _run(attempt)

@@ -21,6 +21,7 @@ from physicsrunner.core.state import RunState
 from physicsrunner.engines.local import LocalEngine
 from physicsrunner.runner.journal import History, Journal, Outcome
 from physicsrunner.runner.logs import AttemptLog
+from physicsrunner.runner.place import Place
 from physicsrunner.runner.reporting import Reporter
 from physicsrunner.runner.result import Delivery
 from physicsrunner.runner.station import Station
@@ -56,6 +57,7 @@ class Attempt:
     fresh: bool = False  #: it began now for the first time: the server can have no file of it
     watched_for_more: bool = False  #: somebody waits for the program to write something
     granted: bool = False  #: the lease was handed in: it need not be asked for
+    place: Place | None = None  #: what its program takes of what others want too
     case: Case = field(default_factory=Case)
     outcome: Outcome | None = None
     results: tuple[Result, ...] = ()

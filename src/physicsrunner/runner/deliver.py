@@ -42,6 +42,8 @@ _ROUNDS: Final = 4  # files may appear between the last scan and the report
 
 def deliver_attempt(attempt: Attempt) -> Delivery:
     """Send and seal every file, report the outcome; the answer says what is still to do."""
+    if attempt.place is not None:
+        attempt.place.leave()
     try:
         delivery = _deliver(attempt)
     except (PhysicsRunnerError, OSError) as error:

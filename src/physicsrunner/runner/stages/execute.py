@@ -20,6 +20,7 @@ from physicsrunner.runner.context import Attempt
 from physicsrunner.runner.environment import program
 from physicsrunner.runner.fetch import Stopped
 from physicsrunner.runner.journal import Outcome
+from physicsrunner.runner.place import PATIENCE_S
 from physicsrunner.runner.process import supervise
 from physicsrunner.runner.stop import CANCELLED, HAND_BACK, LEASE_LOST, SILENT, TIMEOUT
 from physicsrunner.wire.messages import Failure
@@ -102,6 +103,7 @@ def _start(attempt: Attempt) -> tuple[NativeId, float]:
             f"there is no {attempt.main_script}: put main.py into scripts/, or name the archive "
             "that holds it by 'scriptsArchive' in config.json"
         )
+    _await_place(attempt)
     if attempt.stop.asked():
         raise Stopped("stopped on request before main.py was started")
     attempt.folder.stop_file.unlink(missing_ok=True)
@@ -109,6 +111,21 @@ def _start(attempt: Attempt) -> tuple[NativeId, float]:
     native_id = attempt.engine.submit(program(attempt))
     attempt.journal.note("program", native_id=native_id, started=started)
     return native_id, started
+
+
+def _await_place(attempt: Attempt) -> None:
+    """Wait for the place of the program; give the run back when that takes long."""
+    place = attempt.place
+    if place is None or place.taken:
+        return
+    place.when_taken(attempt.stop.wake)
+    until = attempt.clock.now() + PATIENCE_S
+    while not place.taken and not attempt.stop.asked():
+        left = until - attempt.clock.now()
+        if left > 0:
+            attempt.stop.wait(left)
+        elif place.give_up():
+            attempt.stop.ask(HAND_BACK)
 
 
 def _control(attempt: Attempt) -> Path:
