@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 from physicsrunner.agent.resources import Machine
@@ -47,9 +48,11 @@ class Places:
         self._machine = machine
         self._now = now
         self._guard = threading.RLock()
-        self._line: list[AgentPlace] = []
-        self._inside: list[AgentPlace] = []  #: longest first
-        self._left: list[AgentPlace] = []
+        # In the order in which each came: the first has waited, run or been delivering longest.
+        self._line: dict[AgentPlace, None] = {}
+        self._inside: dict[AgentPlace, None] = {}
+        self._left: dict[AgentPlace, None] = {}
+        self._taken = Resources(0.0)  #: by those inside
         self._ends: deque[float] = deque()  #: of short programs, when they left
 
     def enter(self, needs: Resources, *, at_once: bool = False) -> AgentPlace:
@@ -63,24 +66,28 @@ class Places:
             if at_once:
                 self._take(place)
             else:
-                self._line.append(place)
+                self._line[place] = None
                 self._admit()
         return place
 
     def free(self) -> Resources:
         """Return what no program has."""
         with self._guard:
-            return self._machine.less(_needs(self._inside))
+            return self._machine.less([self._taken])
 
     def offer(self) -> tuple[Resources, int]:
         """Return what to ask work for: free resources and slots, with what is free soon."""
         with self._guard:
             now, soon = self._now(), self._ending_soon()
-            taken = _needs([*self._inside[soon:], *self._line])
+            taken = self._taken
+            for place in islice(self._inside, soon):
+                taken = _changed(taken, place.needs, -1)
+            for place in self._line:
+                taken = _changed(taken, place.needs, 1)
             late = sum(now - place.since > LATE_S for place in self._left) - self._machine.slots
             given = len(self._inside) + len(self._line) + max(0, late)
             slots = self._machine.slots - given + soon
-            return self._machine.less(taken), max(0, slots)
+            return self._machine.less([taken]), max(0, slots)
 
     def _ending_soon(self) -> int:
         """Return how many programs are likely to end in `AHEAD_S`, going by the last ones."""
@@ -91,23 +98,28 @@ class Places:
 
     def _admit(self) -> None:
         """Give places to those who wait, while the first of them fits."""
-        while self._line and self._fits(self._line[0].needs):
-            self._take(self._line.pop(0))
+        while self._line:
+            first = next(iter(self._line))
+            if not self._fits(first.needs):
+                return
+            del self._line[first]
+            self._take(first)
 
     def _fits(self, needs: Resources) -> bool:
         if not self._inside:
             return True
-        whole, needed = self._machine.resources, [*_needs(self._inside), needs]
+        whole, taken = self._machine.resources, _changed(self._taken, needs, 1)
         return (
-            len(needed) <= self._machine.slots
-            and sum(each.cpu_cores for each in needed) <= whole.cpu_cores + _ROUNDING
-            and sum(each.memory_gb for each in needed) <= whole.memory_gb + _ROUNDING
-            and sum(each.gpu_count for each in needed) <= whole.gpu_count
+            len(self._inside) < self._machine.slots
+            and taken.cpu_cores <= whole.cpu_cores + _ROUNDING
+            and taken.memory_gb <= whole.memory_gb + _ROUNDING
+            and taken.gpu_count <= whole.gpu_count
         )
 
     def _take(self, place: AgentPlace) -> None:
         place.since, place.taken = self._now(), True
-        self._inside.append(place)
+        self._inside[place] = None
+        self._taken = _changed(self._taken, place.needs, 1)
         if place.call is not None:
             place.call()
 
@@ -124,12 +136,12 @@ class Places:
         with self._guard:
             if place not in self._inside:
                 return
-            self._inside.remove(place)
+            self._out(place)
             now = self._now()
             if now - place.since <= SHORT_S:
                 self._ends.append(now)
             place.since = now
-            self._left.append(place)
+            self._left[place] = None
             self._admit()
         self._on_free()
 
@@ -138,17 +150,23 @@ class Places:
         with self._guard:
             if place not in self._line:
                 return False
-            self._line.remove(place)
+            del self._line[place]
             self._admit()
             return True
 
     def over(self, place: AgentPlace) -> None:
         """Forget *place*: its attempt is over, or waits for the server."""
         with self._guard:
-            for where in (self._line, self._inside, self._left):
-                if place in where:
-                    where.remove(place)
+            if place in self._inside:
+                self._out(place)
+            self._line.pop(place, None)
+            self._left.pop(place, None)
             self._admit()
+
+    def _out(self, place: AgentPlace) -> None:
+        del self._inside[place]
+        # Nothing is left of the rounding of sums when nobody is left.
+        self._taken = _changed(self._taken, place.needs, -1) if self._inside else Resources(0.0)
 
 
 class AgentPlace:
@@ -178,5 +196,9 @@ class AgentPlace:
         self._places.over(self)
 
 
-def _needs(places: Iterable[AgentPlace]) -> list[Resources]:
-    return [place.needs for place in places]
+def _changed(taken: Resources, needs: Resources, sign: int) -> Resources:
+    return Resources(
+        cpu_cores=taken.cpu_cores + sign * needs.cpu_cores,
+        memory_gb=taken.memory_gb + sign * needs.memory_gb,
+        gpu_count=taken.gpu_count + sign * needs.gpu_count,
+    )
