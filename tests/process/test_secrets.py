@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import requests
 
+from physicsrunner import run_solver
 from physicsrunner.wire import rest
 from tests.process.test_rights import bundle
+from tests.process.test_runner_online import Desk
 from tests.support.processes import Processes, ServerProcess
 
 SECRETS = {"TOKEN": "s3cr3t-of-the-licence-server", "KEY": 'quote" and \\ and ümlaut-9f27c1'}
@@ -94,6 +96,41 @@ def test_a_secret_is_with_its_runner_and_nowhere_else(
         assert len(kept.fetchall()) == 4
     database.close()
     assert (server.data / "encryption.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_runner_tells_of_a_program_that_says_its_secret(
+    tmp_path: Path, call: Caller, server: ServerProcess
+) -> None:
+    """Names and values of results and series, labels: the server hears no secret in them."""
+    word = SECRETS["TOKEN"]
+    main = """
+import json, os
+from physicsrunner import solver
+word = os.environ["TOKEN"]
+solver.progress(50, "going " + word, word)
+solver.series("drag " + word, 1, 2.0, unit=word)
+(outputs / "results.csv").write_text(f"in the table {word}\\n7\\n")
+solver.result("plain", 1)
+found = json.loads((outputs / "results.json").read_text())
+found.update({"key": word, word: 3, "deep": {"a": [word, {word: word}]}})
+found["unit"] = {"value": 1, "unit": word}
+(outputs / "results.json").write_text(json.dumps(found))
+"""
+    desk = Desk(server)
+    configuration = {"environment_variables": {"TOKEN": {"secret": word}}}
+    config = desk.claim(tmp_path / "a", desk.model(main), configuration=configuration)
+    result = run_solver(config)
+    assert result.delivered
+    told = {one.name: one.value for one in result.results}
+    expected = {"key": "***", "***": 3, "deep": {"a": ["***", {"***": "***"}]}, "plain": 1}
+    assert told == {**expected, "in the table ***": 7, "unit": 1}
+    for path in ("", "/results", "/progress", "/series"):
+        call("GET", f"{rest.simulation(result.run)}{path}")
+    assert "drag ***" in str(call.answers[-1])
+    assert [item for item in call.answers if word.encode() in item] == []
+    assert word not in (tmp_path / "a/w/metadata/series.jsonl").read_text()
+    server.stop()
+    assert word.encode() not in (server.data / "physicsrunner.db").read_bytes()
 
 
 def _bad_requests(call: Caller, model: str) -> None:

@@ -59,6 +59,8 @@ class Follower:
         The time, POSIX seconds.
     log
         Where to tell what could not be done; None: this module's.
+    redact
+        Returns a text without what is to be hidden: of the names of series.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Follower:
         on_points: Callable[[Sequence[Point]], None] | None = None,
         now: Callable[[], float],
         log: logging.Logger | None = None,
+        redact: Callable[[str], str] = lambda text: text,
     ) -> None:
         self._folder = folder
         self._on_status = on_status
@@ -77,7 +80,7 @@ class Follower:
         self._now = now
         self._choice = Choice(rules)
         self._log = log or logging.getLogger(__name__)
-        self._book = Book(folder, self._choice, self._log)
+        self._book = Book(folder, self._choice, self._log, redact)
         self._state_tail = Tail(folder.root / STATE)
         self._state = StateParser()
         self._state_changed_at = 0.0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -39,8 +39,15 @@ class Followed:
 class Book:
     """The files that are followed in one work folder, and the points found."""
 
-    def __init__(self, folder: WorkFolder, choice: Choice, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        folder: WorkFolder,
+        choice: Choice,
+        log: logging.Logger,
+        redact: Callable[[str], str] = lambda text: text,
+    ) -> None:
         self.files: dict[str, Followed] = {}
+        self._redact = redact
         self._folder = folder
         self._choice = choice
         self._log = log
@@ -66,7 +73,7 @@ class Book:
     def write(self, points: Sequence[Point], now: float, source: str) -> list[Point]:
         """Append *points* of the file *source*; return them as they are named in the run."""
         named = []
-        for point in points:
+        for point in map(self._shown, points):
             name = self._name(point.series, source)
             if name is not None:
                 named.append(point if name == point.series else replace(point, series=name))
@@ -108,6 +115,15 @@ class Book:
             self._log.warning("%s cannot be written: %s", self._path, error)
             return
         self.changed, self._saved_at = False, now
+
+    def _shown(self, point: Point) -> Point:
+        """Return *point* with nothing in its words that is to be hidden."""
+        words = f"{point.series}\n{point.x_name}\n{point.unit or ''}"
+        if self._redact(words) == words:
+            return point
+        unit = None if point.unit is None else self._redact(point.unit)
+        series, x_name = self._redact(point.series), self._redact(point.x_name)
+        return replace(point, series=series, x_name=x_name, unit=unit)
 
     def _name(self, series: str, source: str) -> str | None:
         # A second file with the same series (standard output beside log.lammps) is told apart.

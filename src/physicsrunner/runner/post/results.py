@@ -1,12 +1,14 @@
 """
 The run's results, from results.csv and results.json of outputs/.
 
-A results.json is made where main.py left only the table; one that it wrote is never touched.
+A results.json is made where main.py left only the table; one that it wrote is never touched. Values
+of secret variables stand as ``***`` in what is returned: it is shown to whoever may see the run.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,14 @@ def collect(attempt: Attempt) -> tuple[Result, ...]:
     outputs = attempt.folder.outputs
     table, document = _text(f"{outputs}/results.csv"), _text(f"{outputs}/results.json")
     problems: list[str] = []
+    redact = attempt.log_file.redact
     found = tuple(
-        Result(item.name, item.value, item.type, item.unit)
+        Result(
+            redact(item.name),
+            _shown(item.value, redact),
+            item.type,
+            None if item.unit is None else redact(item.unit),
+        )
         for item in read_results(table, document, problems=problems)
     )
     for problem in problems:
@@ -29,6 +37,17 @@ def collect(attempt: Attempt) -> tuple[Result, ...]:
     if found and document is None:
         _write(outputs / "results.json", found)
     return found
+
+
+def _shown(value: Any, redact: Callable[[str], str]) -> Any:
+    """Return a JSON value with *redact* done to every text in it."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact(name): _shown(item, redact) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item, redact) for item in value]
+    return value
 
 
 def _text(path: str) -> str | None:

@@ -178,6 +178,7 @@ class Watchers:
             on_status=self._status,
             now=attempt.clock.now,
             log=attempt.log,
+            redact=attempt.log_file.redact,
         )
 
     def _changed(self, paths: frozenset[Path]) -> None:
