@@ -41,6 +41,15 @@ def test_secrets_are_in_no_line(tmp_path: Path) -> None:
     assert "ValueError: *** [token]" in text
 
 
+def test_each_line_of_a_secret_is_hidden() -> None:
+    """The last line of a log tells why a program failed: it may be one of a key's lines."""
+    log = AttemptLog("a", debug=False)
+    log.hide("-----BEGIN KEY-----\nMIIEvQIBADANBg\n", "***")
+    log.hide("swordfish\n", "***")
+    assert log.redact("its log ends: MIIEvQIBADANBg") == "its log ends: ***"
+    assert log.redact("with swordfish") == "with ***"
+
+
 def test_a_faulty_line_is_written_as_well_as_it_can_be(tmp_path: Path) -> None:
     """Arguments that do not fit their message neither raise nor are lost."""
     log = AttemptLog("a", debug=False)

@@ -51,3 +51,14 @@ def test_what_may_begin_a_value_at_the_very_end_is_covered_too() -> None:
     """A program that was killed while it wrote a secret has not shown most of it."""
     read, _ = Mask(["s3cr3t-value"]).read(io.BytesIO(b"key s3cr3t-v"), 0, 100, ended=True)
     assert read == b"key ********"
+
+
+KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhki9\n-----END KEY-----\n"
+
+
+def test_the_lines_of_a_secret_are_covered_one_by_one() -> None:
+    """A key is printed line by line as often as whole; short lines of it say nothing."""
+    mask = Mask([KEY, "password\n"])
+    assert mask.covered(KEY.encode()) == b"*" * len(KEY)
+    shown = mask.covered(b"1: MIIEvQIBADANBg\r\n2: kqhki9\r\nwith password")
+    assert shown == b"1: **************\r\n2: kqhki9\r\nwith ********"

@@ -9,7 +9,6 @@ control folder, which is never sent, and is made with its first line. One file i
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -23,10 +22,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from physicsrunner.core.hidden import spellings
 from physicsrunner.runner.workdir import ensure
 
 _JWT: Final = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
-_SHORTEST: Final = 4  # characters
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -88,12 +87,11 @@ class AttemptLog:
 
     def hide(self, value: str | None, name: str) -> None:
         """Show *name* wherever *value* would stand; one of a few characters hides nothing."""
-        if value is None or len(value) < _SHORTEST or value in self._hidden:
+        if value is None or value in self._hidden:
             return
-        quoted = (json.dumps(value), json.dumps(value, ensure_ascii=False))
-        both = {value: name, **{text[1:-1]: name for text in quoted}}
+        more = dict.fromkeys(spellings(value), name)
         # The longest first: one may be part of another. A new dict: other threads read this one.
-        found = sorted({**self._hidden, **both}.items(), key=lambda item: -len(item[0]))
+        found = sorted({**self._hidden, **more}.items(), key=lambda item: -len(item[0]))
         self._hidden = dict(found)
 
     def redact(self, text: str) -> str:

@@ -17,7 +17,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import BinaryIO, Final, Protocol
 
-SHORTEST: Final = 4  # bytes, as in the runner's own log
+from physicsrunner.core.hidden import SHORTEST, spellings
+
 _MOST: Final = 10_000  # runs of which it is remembered
 
 
@@ -41,12 +42,8 @@ class Mask:
     """Covers some values in bytes. Pure."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        found: set[bytes] = set()
-        for value in values:
-            # As it is, and as it stands in JSON.
-            escaped = (json.dumps(value, ensure_ascii=plain)[1:-1] for plain in (True, False))
-            found.update(text.encode(errors="surrogatepass") for text in (value, *escaped))
-        self._values = sorted(item for item in found if len(item) >= SHORTEST)
+        texts = {text for value in values for text in spellings(value)}
+        self._values = sorted(text.encode(errors="surrogatepass") for text in texts)
         self.reach = max(map(len, self._values), default=1) - 1  #: bytes a value may lie outside
 
     def __bool__(self) -> bool:
