@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import zstandard
 
 from physicsrunner.wire import rest
@@ -253,6 +254,32 @@ def test_a_followed_log_ends_with_its_run(server: RestServer) -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert b"".join(got) == b"".join(lines)
+
+
+def test_a_followed_log_ends_with_the_token_of_who_follows(server: RestServer) -> None:
+    """What is written after the token was revoked is told to nobody who came with it."""
+    run, _ = server.claim()
+    made = server.value("POST", rest.TOKENS, json={"name": "follows"})
+    got: list[bytes] = []
+
+    def follow() -> None:
+        with requests.get(
+            f"{server.url}{rest.simulation(run)}/logs?follow=true",
+            headers={"Authorization": f"Bearer {made['token']}"},
+            stream=True,
+            timeout=30,
+        ) as answer:
+            got.extend(answer.iter_content(None))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    server.sync([append(run, "logs/main.log", b"before\n")])
+    wait_until(lambda: b"".join(got) == b"before\n", on_timeout=lambda: got)
+    server.value("DELETE", rest.token(made["id"]))
+    server.sync([append(run, "logs/main.log", b"after\n", 7)])
+    thread.join(20)
+    assert not thread.is_alive()
+    assert b"".join(got) == b"before\n"
 
 
 def test_series_are_read_line_by_line(server: RestServer) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from physicsrunner.client.client import Client
 from physicsrunner.client.events import EventLog
@@ -94,6 +95,32 @@ def test_who_waits_is_answered_when_something_happens(server: RestServer) -> Non
     server.services._store.append_events([live.Event("agent/paused", None, None, None, 1.0)])
     other.join(20)
     assert [event["type"] for event in answers[1]["data"]] == ["agent/paused"]
+
+
+def test_who_waits_hears_nothing_when_their_token_is_revoked(server: RestServer) -> None:
+    """A long poll that waited with a token that is no longer good is refused, not answered."""
+    newest = server.value("GET", rest.EVENTS)["newest"]
+    made = server.value("POST", rest.TOKENS, json={"name": "waits"})
+    answers: list[requests.Response] = []
+
+    def wait() -> None:
+        asked = f"{server.url}{rest.EVENTS}?after={newest}&wait=30&types=simulation/requested"
+        headers = {"Authorization": f"Bearer {made['token']}"}
+        answers.append(requests.get(asked, headers=headers, timeout=60))
+
+    one = threading.Thread(target=wait)
+    one.start()
+    used = f"{rest.TOKENS}?user=admin"
+    wait_until(
+        lambda: any(
+            row["id"] == made["id"] and "last_used_at" in row
+            for row in server.value("GET", used)["data"]
+        )
+    )
+    server.value("DELETE", rest.token(made["id"]))
+    happen(server, 1)
+    one.join(40)
+    assert [answer.status_code for answer in answers] == [401]
 
 
 def test_a_log_is_followed_over_a_restart_of_the_server(processes: Processes) -> None:

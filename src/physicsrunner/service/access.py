@@ -119,6 +119,16 @@ class AccessService:
             return self.persons.get(identity.subject, identity.origin) if person else identity
         return standing_of(identity, self._judged(self._accounts.standing(identity.token)))
 
+    def present(self, identity: Identity) -> Identity:
+        """
+        Return *identity* as it is now: for who has waited for an answer since it was authenticated.
+
+        Raises `NotAuthenticated` when its token has expired or was revoked meanwhile.
+        """
+        if not self.still_good(identity):
+            raise NotAuthenticated("the token has expired or was revoked")
+        return self.refreshed(identity)
+
     def _claims(self, token: str | None) -> tokens.Claims:
         if not token:
             raise NotAuthenticated("there is no token; send Authorization: Bearer <token>")

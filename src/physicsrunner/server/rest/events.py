@@ -96,3 +96,5 @@ async def _page(parts: Parts, who: Identity, wanted: EventFilter, wait: float) -
                 return page
             # Many who wait must not all ask for each of many events.
             await asyncio.sleep(_TOGETHER_S)
+            # What has come is for who they are now: the token may have been revoked meanwhile.
+            who = await to_thread.run_sync(parts.services.access.present, who)

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
 from physicsrunner.core.state import TERMINAL
-from physicsrunner.errors import NotFound
+from physicsrunner.errors import NotAllowed, NotAuthenticated, NotFound
 from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer
 from physicsrunner.server.openapi import gives, gives_bytes
@@ -55,7 +55,8 @@ async def logs(
 
     Values of the run's secrets are covered: ``*`` for each byte. The artifact is as it was written.
 
-    With ``follow=true`` the answer goes on until the run has ended (``limit`` does not count).
+    With ``follow=true`` the answer goes on until the run has ended (``limit`` does not count), or
+    the token is no longer good.
     """
     reader = _Reader(parts, who, run, path, attempt)
     await to_thread.run_sync(reader.check)
@@ -106,6 +107,7 @@ class _Reader:
         self._path = path
         self._attempt = attempt
         self._over = False  # nothing is added any more
+        self._lost = False  # the caller may read it no more
 
     def check(self) -> None:
         """Raise unless the caller may read the run; remember its id and attempt."""
@@ -137,8 +139,14 @@ class _Reader:
             return b"", 0
 
     def _ended(self) -> bool:
-        self._over = self._parts.services.runs.get(self._who, self._run).status in TERMINAL
-        return self._over
+        """Say whether nothing comes any more, at least not for the caller."""
+        try:
+            # Who follows for hours is asked again who they are: the token may have been revoked.
+            self._who = self._parts.services.access.present(self._who)
+            self.check()
+        except (NotAuthenticated, NotAllowed, NotFound):
+            self._lost = True
+        return self._over or self._lost
 
     async def follow(self, offset: int) -> AsyncIterator[bytes]:
         """Yield what comes until the run has ended and all of it was read."""
@@ -147,7 +155,7 @@ class _Reader:
                 changed.clear()
                 # Asked before reading: what is read after the end is all there is.
                 ended = await to_thread.run_sync(self._ended)
-                while True:
+                while not self._lost:
                     data, _ = await to_thread.run_sync(self.read, offset, PIECE)
                     if not data:
                         break
