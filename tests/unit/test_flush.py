@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from physicsrunner.store import flush
 from physicsrunner.store.flush import Flusher
 from physicsrunner.store.spool import make_folder, put
 
@@ -77,6 +78,26 @@ def test_a_folder_that_was_removed_and_made_again_is_named_again(
     flusher.forget(Path(name).parent)
     flusher.flush([name])
     assert flushed() == ["run/1", "run/1/logs", "run/1/logs/a"]
+
+
+def test_many_new_folders_are_flushed_at_once_as_many_files_are(
+    tmp_path: Path, flushed: Flushed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and folders count alike: two short runs are one flush of all, one run is not."""
+    at_once: list[Path] = []
+    monkeypatch.setattr(flush, "_SYNCFS", object())
+    monkeypatch.setattr(flush, "_syncfs", at_once.append)
+    flusher = Flusher(tmp_path)
+    names = ("logs/main.log", "metadata/run.json", "metadata/versions.json", "metadata/debug/log")
+    files = {run: [_file(tmp_path, f"{run}/attempts/1/{name}") for name in names] for run in "ab"}
+    flusher.flush([*files["a"], *files["b"]])
+    assert (at_once, flushed()) == ([tmp_path], [])
+    flusher.flush(files["a"])
+    assert (len(at_once), len(flushed())) == (1, 4 + 7)
+    flusher.flush(files["b"])
+    assert (len(at_once), len(flushed())) == (1, 4 + 7)
+    flusher.flush([*files["a"], *files["b"]])  # the names of their folders are known now
+    assert (len(at_once), len(flushed())) == (1, 2 * (4 + 3))
 
 
 def test_a_flush_that_failed_is_done_again(

@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-_FEW: Final = 16  # files that are cheaper to flush one by one
+_FEW: Final = 16  # files and folders that are cheaper to flush one by one
 _WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE: start writing, wait for nothing
 _KNOWN: Final = 50_000  # folders that are remembered as flushed
 
@@ -63,19 +63,26 @@ class Flusher:
 
     def flush(self, paths: Sequence[str]) -> None:
         """Put *paths*, regular files below the root, on the disk with all that leads to them."""
-        if len(paths) > _FEW and _SYNCFS is not None:
+        due, named = set[str](), set[str]()
+        if len(paths) <= _FEW or _SYNCFS is None:
+            due, named = self._due({os.path.dirname(path) for path in paths})  # noqa: PTH120 - texts
+        if len(paths) + len(due) > _FEW and _SYNCFS is not None:
             self._flush_all()
             return
         for path in paths:
             _fsync(path, folder=False)
-        self._flush_folders({os.path.dirname(path) for path in paths})  # noqa: PTH120 - texts
+        for folder in due:
+            _fsync(folder, folder=True)
+        if len(self._flushed) > _KNOWN:
+            self._flushed.clear()
+        self._flushed |= named
 
     def forget(self, folder: Path) -> None:
         """Note that *folder* was removed: one of that name that is made later is not flushed."""
         self._flushed.discard(str(folder))
 
-    def _flush_folders(self, folders: Collection[str]) -> None:
-        """Flush *folders* and those above that lead to them, each once: all of them are there."""
+    def _due(self, folders: Collection[str]) -> tuple[set[str], set[str]]:
+        """Return the folders to flush so that *folders* stay, and those whose names that keeps."""
         due, named = set(folders), set[str]()
         for folder in folders:
             # A folder's own name lies in the folder above it: once is enough, it does not change.
@@ -83,11 +90,7 @@ class Flusher:
                 named.add(folder)
                 folder = os.path.dirname(folder)  # noqa: PTH120
                 due.add(folder)
-        for folder in due:
-            _fsync(folder, folder=True)
-        if len(self._flushed) > _KNOWN:
-            self._flushed.clear()
-        self._flushed |= named
+        return due, named
 
     def _flush_all(self) -> None:
         with self._turn:
