@@ -17,6 +17,7 @@ from physicsrunner.core.run import NewRun
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import BadFrame, InvalidRequest, NotFound, ServerUnavailable, UnsafePath
 from physicsrunner.service.access import Identity
+from physicsrunner.store.spool import Spool
 from physicsrunner.wire import live
 from physicsrunner.wire.messages import LeaseGrant, Report, StoredFile, SyncOp, SyncResult
 from tests.contract.service_house import (
@@ -485,6 +486,32 @@ def test_a_file_that_was_begun_before_a_restart_is_sealed(house: House, held: He
         house.services.close()
 
 
+def test_the_end_of_a_run_looks_at_no_folder_while_all_is_known_to_be_sealed(
+    house: House, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came is remembered; what is open again, or came before a restart, is looked for."""
+    grant, bearer = held
+    looked: list[str] = []
+    real = Spool.files
+
+    def files(spool: Spool, run: str, attempt: int) -> Iterator[tuple[str, int]]:
+        looked.append(run)
+        return real(spool, run, attempt)
+
+    monkeypatch.setattr(Spool, "files", files)
+    house.put(bearer, grant, {LOG: b"hello", DATA: b"1"})
+    assert (_unsealed(house, grant), looked) == ([], [])
+    house.sync(bearer, [append(grant, LOG, 5, 1)], b"!")
+    assert (_unsealed(house, grant), looked) == ([LOG], [grant.run])
+    house.services.close()
+
+    house = open_house(house.folder)
+    try:
+        assert _unsealed(house, grant) == [LOG]
+    finally:
+        house.services.close()
+
+
 # -- a full disk ----------------------------------------------------------------------------------
 
 
@@ -701,11 +728,21 @@ def test_any_sequence_agrees_with_a_dictionary(
             expected.append(_model(files, kind, path, offset, data, to))
         results = house.sync(bearer, ops, body)
         assert [result.error is None for result in results] == expected
+        open_ones = [
+            f.path for f in house.services.files.stored(bearer, grant.run, 1) if not f.sealed
+        ]
+        assert _unsealed(house, grant) == open_ones
     stored = {file.path: file for file in house.services.files.stored(bearer, grant.run, 1)}
     assert set(stored) == set(files)
     for path, data in files.items():
         assert local(house, grant, path).read_bytes() == data
         assert stored[path].sha256 in (None, sha(data))
+
+
+def _unsealed(house: House, grant: LeaseGrant) -> list[str]:
+    """Return what the end of the run would be told of."""
+    with house.services.files.completing([(grant.run, grant.attempt)]):
+        return list(house.services.files.unsealed(grant.run, grant.attempt))
 
 
 def _model(

@@ -101,6 +101,10 @@ class AttemptFiles:
             return self._store.sealed(self.run, self.attempt)
         return {path: row for path, row in self._rows.items() if row is not None}
 
+    def is_sealed(self) -> bool:
+        """Say whether all that ever came is sealed; if not, the stored files say what is not."""
+        return self._whole and all(row is not None for row in self._rows.values())
+
     def check_change(self, path: str, *, amend: bool = False) -> None:
         """Raise `AlreadyPublished` if *path* is sealed for good; *amend* admits changes to it."""
         sealed = self.published and not amend and not path.startswith(_RECORDS)

@@ -212,10 +212,12 @@ class FileService:
 
         Inside `completing` what is remembered of them is asked, not the store.
         """
-        if not self._spool.has(run, attempt):
-            return []
         # Whoever records the end holds its files as they are: what is remembered of them is so.
         target = self._attempts.held(run, attempt)
+        if target is not None and target.is_sealed():
+            return []
+        if not self._spool.has(run, attempt):
+            return []
         rows = self._store.sealed(run, attempt) if target is None else target.all_rows()
         found = (file.path for file in self._files(run, attempt, rows) if not file.sealed)
         return sorted(path for path, _ in zip(found, range(MAX_UNSEALED + 1), strict=False))
