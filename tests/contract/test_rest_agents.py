@@ -76,6 +76,27 @@ def test_a_token_for_one_name_is_good_for_no_other(server: RestServer) -> None:
     assert server.call("GET", rest.AGENTS, token=once).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (rest.TOKENS, {"name": "sweep", "expires_in": 3600}),
+        (rest.TOKENS, {"name": "sweep", "scope": ["runs:read"]}),
+        (rest.TOKENS, {"name": "sweep", "project": "thermal"}),
+        (rest.ENROLL_TOKENS, {"agent": "node"}),
+    ],
+)
+def test_a_limit_of_a_token_with_a_wrong_name_is_refused(
+    server: RestServer, path: str, body: dict[str, Any]
+) -> None:
+    """Who meant to confine a token is not given one without that limit."""
+    before = server.value("GET", rest.TOKENS)
+    problem = server.value("POST", path, json=body, status=422)
+    assert "is none of them" in problem["detail"]
+    assert [row["id"] for row in server.value("GET", rest.TOKENS)["data"]] == [
+        row["id"] for row in before["data"]
+    ]
+
+
 def test_a_heartbeat_keeps_leases_and_brings_commands(server: RestServer) -> None:
     """All leases of the agent in one call; it is shown with what it has."""
     name, token = joined(server)

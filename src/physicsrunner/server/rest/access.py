@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
+from physicsrunner.errors import InvalidRequest
 from physicsrunner.server.auth import Allowed, Token, open_route, origin_of
-from physicsrunner.server.bodies import answer, message
+from physicsrunner.server.bodies import answer, json_of, message
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
 from physicsrunner.service.access import Identity
 from physicsrunner.service.accounts import LOGIN_S
 from physicsrunner.service.tokens import Issued
-from physicsrunner.wire import rest
+from physicsrunner.wire import codec, rest
+
+T = TypeVar("T")
 
 router = APIRouter(tags=["access"])
 
@@ -41,6 +44,20 @@ class Login:
     user: str
     password: str
     lifetime_s: float = LOGIN_S
+
+
+async def limited(request: Request, kind: type[T]) -> T:
+    """
+    Return the request's JSON, which asks for a token, as a *kind*.
+
+    An unknown field is refused: it may be a limit with a wrong name, and the token would be one
+    that has none.
+    """
+    body, known = await json_of(request), [field.name for field in fields(cast("Any", kind))]
+    if isinstance(body, dict) and (unknown := sorted(set(body) - set(known))):
+        named = f"a token is asked for with {', '.join(known)}"
+        raise InvalidRequest(f"{named}; {unknown[0][:100]!r} is none of them")
+    return codec.decode(kind, body)
 
 
 def issued(found: Issued, status: int = 200) -> Response:

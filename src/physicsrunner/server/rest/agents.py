@@ -13,6 +13,7 @@ from physicsrunner.server.auth import Allowed
 from physicsrunner.server.bodies import answer, exchanged, message
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
+from physicsrunner.server.rest.access import limited
 from physicsrunner.server.rest.documents import AGENT, RUN_ID
 from physicsrunner.service.access import Identity
 from physicsrunner.service.fleet import ENROLL_S, AgentInfo
@@ -77,7 +78,7 @@ async def enroll(request: Request, who: Joining, parts: Shared) -> Response:
 )
 async def enroll_token(request: Request, who: Enroller, parts: Shared) -> Response:
     """Make a token by which one agent can enroll, once; without a name it may take any."""
-    wanted = await message(request, EnrollToken)
+    wanted = await limited(request, EnrollToken)
     if wanted.name is not None:
         agent_name(wanted.name)  # an empty one must not be taken for any
     make = parts.services.fleet.enroll_token

@@ -9,10 +9,10 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from physicsrunner.server.auth import Allowed
-from physicsrunner.server.bodies import answer, message
+from physicsrunner.server.bodies import answer
 from physicsrunner.server.openapi import gives, takes
 from physicsrunner.server.parts import Shared
-from physicsrunner.server.rest.access import ISSUED, ISSUED_SHAPE, issued
+from physicsrunner.server.rest.access import ISSUED, ISSUED_SHAPE, issued, limited
 from physicsrunner.service.access import Identity
 from physicsrunner.service.tokens import Issued
 from physicsrunner.store.accounts import TokenRow
@@ -96,7 +96,7 @@ async def create(request: Request, who: Creator, parts: Shared) -> Response:
     ``scopes`` confines it to permissions, ``project_id`` to a project. A confined token makes none
     that may do more.
     """
-    asked = await message(request, NewToken)
+    asked = await limited(request, NewToken)
 
     def work() -> Issued:
         return parts.services.access.tokens.create(
