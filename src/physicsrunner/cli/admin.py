@@ -12,7 +12,7 @@ import click
 
 from physicsrunner import __version__
 from physicsrunner.cli.command import Invocation, make_command
-from physicsrunner.cli.server import serving
+from physicsrunner.cli.server import server_extra
 from physicsrunner.cli.tables import size
 from physicsrunner.errors import NotFound, UsageError
 
@@ -50,7 +50,9 @@ def command(
     The database is that of the setting `database`, else the data folder's own. `check` ends with 1
     when something is missing, changed or orphaned.
     """
-    serving()  # says which extra is missing
+    with server_extra():  # of the server no more than this: a start of all of it takes a second
+        from physicsrunner.service import backup, check  # noqa: F401
+        from physicsrunner.store import upkeep  # noqa: F401
     data = (data or call.settings.data).expanduser().absolute()
     if (place is None) == (action in ("backup", "restore")):
         wanted = "needs a PLACE" if place is None else "takes no PLACE"

@@ -98,15 +98,22 @@ def _print_unit(place: Place) -> None:
 
 def serving() -> ModuleType:
     """Return the module that serves, or say which extra is missing."""
-    try:
+    with server_extra():
         from physicsrunner.server import serve
+    return serve
+
+
+@contextmanager
+def server_extra() -> Iterator[None]:
+    """Say which extra is missing when what the block imports is not installed."""
+    try:
+        yield
     except ImportError as error:
         if error.name is None or error.name.startswith("physicsrunner"):
             raise
         raise MissingExtra(
             f"the server needs {error.name}: pip install 'physicsrunner[server]'"
         ) from None
-    return serve
 
 
 def place_of(
