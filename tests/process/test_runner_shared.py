@@ -169,6 +169,23 @@ def test_what_an_earlier_agent_left_there_is_found(crowd: Crowd) -> None:
     assert "outputs/old" not in crowd.server.files_of["run"]
 
 
+def test_what_an_attempt_is_of_is_flushed_before_what_it_does(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Power may be lost: config.json, without which nobody takes the attempt up, goes first."""
+    flushed: list[Path] = []
+    monkeypatch.setattr(crowd.station, "flush", flushed.append)
+    end = crowd.begin("run")
+    crowd.begun("run")
+    crowd.stops["run"].ask("cancelled")
+    assert end.result(30.0).state is RunState.CANCELLED
+    folder = crowd.root / "run/1"
+    assert list(dict.fromkeys(flushed)) == [
+        folder / "config.json",
+        folder / ".physicsrunner/journal.jsonl",
+    ]
+
+
 def test_programs_keep_the_limit_of_open_files(tmp_path: Path) -> None:
     """The process makes room for many attempts; select() in a solver must not see that."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

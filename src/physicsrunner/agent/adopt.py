@@ -1,10 +1,11 @@
 """
 The agent's work folders: ``WORK/<run>/<attempt>/``, and which of them are unfinished.
 
-Promises: a folder is prepared whole (config.json last, mode 0600) or is not taken for one; what is
-unfinished is found again after any kill, from the disk alone, with what the attempt takes of the
-machine. A folder that cannot be read is named and passed over. It deletes nothing but folders that
-`finish` was told are delivered whole.
+Promises: a folder is prepared whole (config.json last, mode 0600) or is not taken for one, also
+where the machine lost power before it was on the disk (`runner.flush`); what is unfinished is found
+again after any kill, from the disk alone, with what the attempt takes of the machine. A folder that
+cannot be read is named and passed over. It deletes nothing but folders that `finish` was told are
+delivered whole.
 """
 
 from __future__ import annotations
@@ -85,14 +86,13 @@ def prepare(work: Path, grant: LeaseGrant, server: str, spares: Spares | None = 
         "name": grant.name,
     }
     try:
-        lease = WorkFolder(root).lease
+        folder = WorkFolder(root)
         if spares is None or not spares.give(str(root)):
             os.makedirs(root, 0o700, exist_ok=True)  # noqa: PTH103 (a Path tries all thrice)
-            with suppress(FileExistsError):
-                os.mkdir(lease.parent, 0o700)  # noqa: PTH102
+            folder.create()
         # The runner finds the lease as if it had kept it itself; the next agent what it takes.
-        write_private(lease, json.dumps(encode(grant)), unread=True)
-        write_private(found.config, json.dumps(document), sync=True)
+        write_private(folder.lease, json.dumps(encode(grant)), unread=True)
+        write_private(found.config, json.dumps(document))
     except OSError as error:
         raise StorageFull(f"the work folder {root} cannot be written: {error.strerror}") from error
     return found
@@ -118,7 +118,7 @@ def unfinished(work: Path, log: logging.Logger | None = None) -> Iterator[Work]:
         for root in _folders(run, log):
             config = root / CONFIG
             try:
-                if not root.name.isdigit() or (root / DONE).exists():
+                if not root.name.isdigit() or (root / DONE).exists() or not _is_whole(config):
                     continue
                 found.append((config.stat().st_mtime, Work(root, run.name, int(root.name))))
             except FileNotFoundError:
@@ -179,6 +179,14 @@ def _remove(folder: str) -> None:
     except OSError:
         # Something is in the way, or somebody is in it still: as far as it goes.
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_whole(config: Path) -> bool:
+    """Say whether *config* was on the disk if the machine lost power; its name may be there."""
+    try:
+        return isinstance(json.loads(config.read_bytes()), dict)
+    except ValueError:
+        return False
 
 
 def _folders(parent: Path, log: logging.Logger | None) -> list[Path]:

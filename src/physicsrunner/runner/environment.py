@@ -141,12 +141,12 @@ def write_config(attempt: Attempt) -> Path:
     return path
 
 
-def write_private(path: Path, text: str, *, sync: bool = False, unread: bool = False) -> None:
+def write_private(path: Path, text: str, *, unread: bool = False) -> None:
     """
     Replace *path* by *text*, whole or not at all, readable by its owner alone.
 
-    With *sync* it outlives the loss of power from now on. What is *unread* is read by nobody before
-    a later step, and written again where that was not reached: the first time it is just written.
+    What is *unread* is read by nobody before a later step, and written again where that was not
+    reached: the first time it is just written.
     """
     folder, name = os.path.split(path)
     temporary = f"{folder}/.{name}.part"
@@ -154,25 +154,23 @@ def write_private(path: Path, text: str, *, sync: bool = False, unread: bool = F
     try:
         if unread:
             with suppress(FileExistsError):
-                _write_new(str(path), data, sync)
+                _write_new(str(path), data)
                 return
         try:
-            _write_new(temporary, data, sync)
+            _write_new(temporary, data)
         except FileExistsError:
             os.unlink(temporary)  # noqa: PTH108 (left by a kill)
-            _write_new(temporary, data, sync)
+            _write_new(temporary, data)
         os.replace(temporary, path)  # noqa: PTH105 (one of the few files of a short run)
     except OSError as error:
         raise StorageFull(f"cannot write {path}: {error}") from error
 
 
-def _write_new(name: str, data: bytes, sync: bool) -> None:
+def _write_new(name: str, data: bytes) -> None:
     left = memoryview(data)
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         while left:
             left = left[os.write(descriptor, left) :]
-        if sync:
-            os.fsync(descriptor)
     finally:
         os.close(descriptor)

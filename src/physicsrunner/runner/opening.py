@@ -168,6 +168,8 @@ class Opening:
         """Note the beginning in the journal, and make the attempt."""
         config, station = self.config, self.station
         number = before.attempt or config.attempt
+        if config.path and not station.alone and self.folder.lies_there(config.path):
+            station.flush(Path(config.path))  # whoever finds the journal finds what it is of
         self.journal.note("begun", run=run, attempt=number, wire=config.wire, name=config.name)
         history = self.journal.read()
         stop = stop if isinstance(stop, StopRequest) else StopRequest(stop)

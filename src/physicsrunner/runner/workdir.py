@@ -13,8 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from physicsrunner.core.paths import WORK_FOLDERS
+
+_LAST: Final = "metadata"  #: of the folders that are made: where it is, the others are
 
 
 def ensure(folder: Path | str) -> None:
@@ -148,12 +151,24 @@ class WorkFolder:
         return (self.outputs, self.metadata, self.debug)
 
     def create(self) -> None:
-        """Make all folders that are not there."""
+        """Make all folders that are not there; see to it that the control folder is private."""
         root = str(self.root)
         ensure(root)
-        for name in (*WORK_FOLDERS, "metadata", ".physicsrunner"):
+        try:
+            os.mkdir(f"{root}/.physicsrunner", 0o700)  # noqa: PTH102 (a Path costs more than it)
+        except FileExistsError:
+            os.chmod(f"{root}/.physicsrunner", 0o700)  # noqa: PTH101
+        for name in (*WORK_FOLDERS, _LAST):
             with suppress(FileExistsError):  # parents come before what lies in them
-                os.mkdir(f"{root}/{name}")  # noqa: PTH102 (a Path costs more than the folder)
+                os.mkdir(f"{root}/{name}")  # noqa: PTH102
+
+    def is_made(self) -> bool:
+        """Say whether `create` has made all folders. One may have been removed since."""
+        return os.path.isdir(f"{self.root}/{_LAST}")  # noqa: PTH112
+
+    def lies_there(self, config: str) -> bool:
+        """Say whether *config* is what whoever started many attempts put into the work folder."""
+        return config == f"{self.root}/config.json"
 
     def kept_config(self) -> Path | None:
         """Return where the configuration of the latest start is; None: nowhere."""

@@ -16,20 +16,17 @@ from physicsrunner.runner.environment import read_config, write_private
 def run(attempt: Attempt) -> None:
     """Make the folders and keep the configuration for a later ``physicsrunner sync``."""
     try:
-        attempt.folder.create()
-        attempt.folder.control.chmod(0o700)
+        # An agent makes the folders of what it was granted; later one of them may be missing.
+        if not (attempt.fresh and attempt.folder.is_made()):
+            attempt.folder.create()
     except OSError as error:
         raise ConfigError(
             f"the work folder {attempt.folder.root} cannot be used: {error}"
         ) from error
-    document = {} if _lies_there(attempt) else read_config(attempt.config.path)
+    path = attempt.config.path
+    kept = path is not None and not attempt.station.alone and attempt.folder.lies_there(path)
+    document = {} if kept else read_config(path)
     if document:
         document["workDir"] = str(attempt.folder.root)
         write_private(attempt.folder.control / "config.json", json.dumps(document))
     attempt.log.info("run %s, attempt %d, in %s", attempt.run, attempt.number, attempt.folder.root)
-
-
-def _lies_there(attempt: Attempt) -> bool:
-    """Say whether whoever started many attempts put the configuration into the work folder."""
-    own = attempt.folder.root / "config.json"
-    return not attempt.station.alone and attempt.config.path == str(own)
