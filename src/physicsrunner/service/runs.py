@@ -143,7 +143,7 @@ class RunService:
             raise InvalidRequest("there is no run in this batch")
         if len(wanted) > MAX_BATCH:
             raise TooLarge(f"{len(wanted)} runs in one call: at most {MAX_BATCH}")
-        ids = [_id(one) for one in wanted]
+        ids = [_id(place, one) for place, one in enumerate(wanted)]
         present = self._present_of(identity, ids)
         fresh = [(place, one) for place, one in enumerate(wanted) if ids[place] not in present]
         if study is not None and fresh:
@@ -345,17 +345,22 @@ class RunService:
     def _present_of(
         self, identity: Identity, ids: Sequence[str | None]
     ) -> dict[str | None, RunSummary]:
-        named = [key for key in ids if key is not None]
-        if len(set(named)) < len(named):
-            raise InvalidRequest("two runs of this batch have the same id")
-        found = self._store.summaries(named) if named else {}
+        named: dict[str, int] = {}
+        for place, key in enumerate(ids):
+            if key is not None and named.setdefault(key, place) != place:
+                said = f"runs[{named[key]}] of this batch has the same id"
+                raise _at(place, InvalidRequest(said))
+        found = self._store.summaries(list(named)) if named else {}
         for run in found.values():
             self._access.require_creator(identity, run)
         return {key: found[key] for key in found}
 
 
-def _id(request: NewRun) -> str | None:
-    return None if request.id is None else asked.run_id(request.id)
+def _id(place: int, request: NewRun) -> str | None:
+    try:
+        return None if request.id is None else asked.run_id(request.id)
+    except InvalidRequest as error:
+        raise _at(place, error) from None
 
 
 def _made(batch: Batch, place: int, request: NewRun, study: str | None) -> RunRecord:
