@@ -138,7 +138,7 @@ class Viewer(Member):
         while not socket.queue.empty():
             socket.queue.get_nowait()
             socket.queue.task_done()
-        await socket.close(wait=False, abort=True)
+        await socket.close(wait=False)
 
     def _packets(self, name: str, data: dict[str, Any]) -> list[Any]:
         # The library's `emit` would encode it for each viewer anew and start a task for each.
