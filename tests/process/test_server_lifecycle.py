@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import stat
 import threading
@@ -67,6 +68,15 @@ def test_what_the_first_start_makes_is_private_and_it_says_where(server: ServerP
     assert server.token not in said
     assert "physicsrunner login" in said
     assert call(server, "GET", rest.WHOAMI).json()["role"] == "admin"
+
+
+def test_commands_that_are_printed_can_be_copied(processes: Processes, tmp_path: Path) -> None:
+    """Also where the data folder or the name of an agent has spaces: they go through a shell."""
+    server = processes.server(tmp_path / "my data")
+    line = next(line for line in server.started.output().splitlines() if "log in" in line)
+    assert shlex.split(line)[-1] == str(server.data / "admin.token")
+    told = processes.cli("agents", "enroll", "node a", server=server).stderr
+    assert shlex.split(told)[-4:-1] == ["--name", "node a", "--enroll-token"]
 
 
 def test_a_restart_keeps_the_tokens_and_the_runs(server: ServerProcess) -> None:

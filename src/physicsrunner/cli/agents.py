@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -94,7 +95,7 @@ def _enroll(call: Invocation, client: Client, name: str | None) -> None:
         call.screen.document(made)
         return
     call.screen.text(str(made["token"]))
-    called = f" --name {name}" if name else ""
+    called = f" --name {shlex.quote(name)}" if name else ""
     call.screen.note(
         "for one agent, once, within the hour; on its machine:\n"
         f"  physicsrunner agent --server {client.url}{called} --enroll-token TOKEN"

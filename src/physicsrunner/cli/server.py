@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import re
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -190,7 +191,8 @@ def greet(call: Invocation, server: ReadyServer, place: Place) -> None:
     screen.text(f"  database     {database_of(place)}")
     screen.text(f"  signing key  {secret} (mode 0600)")
     screen.text(f"  admin token  {token} (mode 0600)")
-    screen.text(f"  log in       physicsrunner login {url} --token-file {token}")
+    quoted = shlex.quote(str(token))
+    screen.text(f"  log in       physicsrunner login {url} --token-file {quoted}")
     screen.text(f"  description  {url}/docs")
     for name, address in server.doors.items():
         screen.text(f"  {name}  {address} (TCP)")
