@@ -188,7 +188,9 @@ class NotFound(PhysicsRunnerError):
     code = "not_found"
     status_hint = 404
     exit_code = 6
-    what_to_do = "Check the id; `physicsrunner list` shows the runs."
+    what_to_do = (
+        "Check the id or name; `physicsrunner list` shows runs, `physicsrunner agents` agents."
+    )
 
 
 class NoSuchDesign(NotFound):

@@ -18,6 +18,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from physicsrunner.core.run import RunSummary
+from physicsrunner.errors import NotFound
 from physicsrunner.wire import messages
 from physicsrunner.wire.live import Event
 
@@ -50,7 +51,7 @@ _PROBLEM_EXAMPLE: Final = {
     "detail": "there is no run 17",
     "code": "not_found",
     "retryable": False,
-    "what_to_do": "Check the id; `physicsrunner list` shows the runs.",
+    "what_to_do": NotFound.what_to_do,
 }
 
 TAGS: Final = (
