@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,7 +121,74 @@ def test_what_may_wait_is_written_with_the_next_note(tmp_path: Path) -> None:
     assert (after.stages, after.program) == ({Stage.INIT: 0.5}, "1:2:3:/c")
     journal.note("reported", later=True)
     journal.note("delivered", later=True)
-    journal.settle()
+    journal.close()
     after = Journal(path, lambda: 1.0).read()
     assert (after.reported, after.delivered) == (True, True)
     assert journal.read() == after
+
+
+def open_files(folder: Path) -> list[str]:
+    """Return the files of *folder* that this process has open."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(entry.readlink()))
+    return [name for name in found if name.startswith(f"{folder}/")]
+
+
+def test_one_file_is_open_from_the_first_note_to_the_end(tmp_path: Path) -> None:
+    """However many notes: also those that wait are in it when it is closed."""
+    path = tmp_path / "j"
+    journal = Journal(path, lambda: 1.0)
+    journal.read()
+    assert open_files(tmp_path) == []
+    for stage in Stage:
+        journal.note("stage_done", stage=stage, seconds=0.5)
+        assert open_files(tmp_path) == [str(path)]
+    journal.note("finished", later=True, kept=False)
+    journal.close()
+    assert open_files(tmp_path) == []
+    assert Journal(path, lambda: 1.0).read().finished
+    journal.close()
+
+
+def test_what_is_noted_after_the_journal_was_put_aside_is_in_the_new_one(tmp_path: Path) -> None:
+    """The file that was open is not gone on with under its other name."""
+    journal = full(tmp_path / "journal.jsonl")
+    before = (tmp_path / "journal.jsonl").read_bytes()
+    journal.set_aside()
+    journal.note("begun", run="s", attempt=1)
+    journal.close()
+    assert (tmp_path / "journal.1.jsonl").read_bytes() == before
+    assert Journal(tmp_path / "journal.jsonl", lambda: 0.0).read().run == "s"
+
+
+def test_a_note_is_never_written_to_a_file_that_was_removed(tmp_path: Path) -> None:
+    """Somebody removed it: it is begun anew; its folder, too: that is said, and nothing is open."""
+    (tmp_path / "c").mkdir()
+    journal = full(tmp_path / "c" / "j")
+    (tmp_path / "c" / "j").unlink()
+    journal.note("begun", run="s", attempt=1)
+    assert Journal(tmp_path / "c" / "j", lambda: 0.0).read().run == "s"
+    (tmp_path / "c" / "j").unlink()
+    (tmp_path / "c").rmdir()
+    with pytest.raises(StorageFull, match="cannot write"):
+        journal.note("delivered")
+    assert open_files(tmp_path) == []
+
+
+def test_a_full_disk_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that could not begin is tried again, for as long as the disk is full."""
+    journal = Journal(tmp_path / "j", lambda: 1.0)
+
+    def full_disk(_descriptor: int, _data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full_disk)
+        with pytest.raises(StorageFull, match="No space left"):
+            journal.note("begun", run="r", attempt=1)
+    assert open_files(tmp_path) == []
+    journal.note("begun", run="r", attempt=1)
+    assert journal.read().run == "r"
+    journal.close()

@@ -9,6 +9,8 @@ Promises:
 - A torn last line, of a write that a kill cut, is as if it had not been written; the next line is
   written after a line end of its own.
 - `read` never fails on what it does not understand: unknown events are of a newer version.
+- Who has noted something has the file open until `close`, and is the only one who writes to it
+  (`lock`). One that only reads has nothing open.
 
 It holds no token and no secret.
 """
@@ -68,7 +70,7 @@ class History:
 
 class Journal:
     """
-    Append to and read the journal at *path*. One runner at a time (`lock`).
+    Append to and read the journal at *path*. One runner at a time (`lock`), one thread at a time.
 
     Parameters
     ----------
@@ -90,6 +92,7 @@ class Journal:
         self._known: tuple[int, History] | None = None  # what the file says that is so long
         self._later: list[tuple[bytes, dict[str, Any]]] = []  # lines that wait for the next note
         self._whole = -1  # the size at which the file ends with a line's end
+        self._file: int | None = None  # open since the first note
 
     def note(
         self,
@@ -133,6 +136,8 @@ class Journal:
 
     def read(self) -> History:
         """Return what the journal says; an empty history where there is none."""
+        if self._known is not None and self._file is not None:
+            return self._known[1]  # nobody else writes
         try:
             size = os.stat(self._name).st_size  # noqa: PTH116 (asked for at every step)
         except OSError:
@@ -147,14 +152,25 @@ class Journal:
         self._known = (size, history)
         return history
 
-    def settle(self) -> None:
-        """Write what waits for a next note: none may come."""
-        if self._later:
-            line, _ = self._later.pop()
-            self._write(line, None, sync=False)
+    def close(self) -> None:
+        """
+        Write what waits for a next note, none may come, and close the file.
+
+        Raises
+        ------
+        StorageFull
+            It cannot be written. The file is closed.
+        """
+        try:
+            if self._later:
+                line, _ = self._later.pop()
+                self._write(line, None, sync=False)
+        finally:
+            self._let_go()
 
     def set_aside(self) -> None:
         """Rename the journal of a finished attempt, so that the next one begins anew."""
+        self._let_go()
         self._known = None
         self._later.clear()
         for number in range(1, 1_000_000):
@@ -169,6 +185,7 @@ class Journal:
         try:
             before, after = self._append(lines, sync and self._flush is None)
         except OSError as error:
+            self._let_go()  # who cannot begin does not come to its end
             raise StorageFull(f"cannot write {self._path}: {error}") from error
         self._later.clear()
         if sync and self._flush is not None:
@@ -177,22 +194,35 @@ class Journal:
 
     def _append(self, lines: bytes, sync: bool) -> tuple[int, int]:
         """Return the file's size before and after."""
-        file = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            size = os.fstat(file).st_size
-            if size not in (0, self._whole) and os.pread(file, 1, size - 1) != b"\n":
-                lines = b"\n" + lines
-            left = memoryview(lines)
-            while left:
-                left = left[os.write(file, left) :]
-            if sync:
-                os.fsync(file)
-        finally:
-            os.close(file)
-        if not size and sync:
-            _sync_folder(self._path.parent)
+        file, found = self._opened()
+        size = found.st_size
+        if size not in (0, self._whole) and os.pread(file, 1, size - 1) != b"\n":
+            lines = b"\n" + lines
+        left = memoryview(lines)
+        while left:
+            left = left[os.write(file, left) :]
+        if sync:
+            os.fsync(file)
+            if not size:
+                _sync_folder(self._path.parent)
         self._whole = size + len(lines)
         return size, self._whole
+
+    def _opened(self) -> tuple[int, os.stat_result]:
+        """Return the file, and what it is."""
+        if self._file is not None:
+            found = os.fstat(self._file)
+            if found.st_nlink:
+                return self._file, found
+            self._let_go()  # it was removed: what is written there would be nowhere
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(self._name, flags, 0o644)
+        return self._file, os.fstat(self._file)
+
+    def _let_go(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
     def _records(self) -> Iterator[dict[str, Any]]:
         try:

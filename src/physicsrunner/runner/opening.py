@@ -154,7 +154,7 @@ class Opening:
             finally:
                 attempt.reporter.close()
                 with suppress(StorageFull):  # what waits there is done again without harm
-                    self.journal.settle()
+                    self.journal.close()
                 log.close()
 
     def _attempt(

@@ -196,7 +196,7 @@ class Station:
 
 def _room_for_files() -> int | None:
     """
-    Let this process open as many files as hundreds of attempts need (two each).
+    Let this process open as many files as hundreds of attempts need (three each).
 
     Returns
     -------
