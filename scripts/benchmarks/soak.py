@@ -116,20 +116,19 @@ class Soak:
         wave = max(1, round(self._left / max(1.0, seconds * 0.85 / 10)))
         coming = told = began
         while (passed := time.monotonic() - began) < seconds or (
-            self.field.faults.total() < wanted and passed < 2 * seconds
+            self.field.happened().total() < wanted and passed < 2 * seconds
         ):
             if time.monotonic() >= coming:
                 self.submit(wave)
                 coming += 10.0
             due = wanted * passed / (0.85 * seconds)
-            if self.field.faults.total() <= due:
+            if self.field.happened().total() <= due:
                 self.field.hit()
             self.field.go_on(self._chance.uniform(0.1, 0.8))
             if time.monotonic() >= told + 30.0:
                 told = time.monotonic()
-                self._say(
-                    f"{passed:4.0f} s: {self.field.faults.total()} faults, {len(self.kinds)} runs"
-                )
+                faults = self.field.happened().total()
+                self._say(f"{passed:4.0f} s: {faults} faults, {len(self.kinds)} runs")
         self.submit(self._left)
 
 
@@ -149,17 +148,22 @@ def soak(options: argparse.Namespace, seed: int, place: Path, say: Say) -> dict[
             problems.append("the first runs did not end, before any fault")
         before = field.footprint()
         runs.weather(60.0 * options.minutes, wanted)
-        say(f"{field.faults.total()} faults; now calm")
+        say(f"{field.happened().total()} faults; now calm")
         field.calm()
         if not runs.come_home(HOME_S):
             problems.append(f"runs that did not end: {dict(runs.unfinished())}")
         field.go_on(LEASE_S + GRACE_S)  # late senders, and connections that a pool gives up
         after = field.footprint()
+        # While the agents live: at their end they take with them what they should have ended.
+        problems += [f"left over: {text}" for text in field.left_over()]
+        problems += soak_judge.connections(field.connections())
+        problems += soak_judge.held(field.open_files(), runs.kinds)
         wrong, told = soak_judge.judge(field, runs.kinds)
         problems += wrong
         problems += soak_judge.leaks(before, after)
         for agent in field.agents:
             agent.stop()
+        problems += soak_judge.ends(field.agents)
         problems += soak_judge.database(field, time.time())
         problems += soak_judge.tracebacks(field.processes.started)
     except Exception:
@@ -175,12 +179,12 @@ def soak(options: argparse.Namespace, seed: int, place: Path, say: Say) -> dict[
         "store": options.store,
         "minutes": options.minutes,
         "runs": len(runs.kinds),
-        "faults": field.faults.total(),
-        "by_kind": dict(sorted(field.faults.items())),
+        "faults": field.happened().total(),
+        "by_kind": dict(sorted(field.happened().items())),
         "ended": dict(sorted(told.items())),
         "files_and_threads": {"before": before, "after": after},
         "problems": problems,
-        "enough": field.faults.total() >= wanted,
+        "enough": field.happened().total() >= wanted,
         "seconds": round(time.monotonic() - began, 1),
     }
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import requests
+from sqlalchemy import make_url
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Processes, ServerProcess, Started, end_process
 from tests.support.proxy import Fault, FaultProxy
@@ -30,12 +31,13 @@ from physicsrunner.wire import rest
 
 LEASE_S: Final = 6.0
 GRACE_S: Final = 6.0
+BROKEN: Final = "requests of an agent broken"
 WEIGHTS: Final[Mapping[str, int]] = {
     "agent killed": 4,
     "agent stopped": 4,
     "agent cut off": 4,
     "agent's line silent": 2,
-    "requests of an agent broken": 4,
+    BROKEN: 4,
     "server killed": 3,
     "server stopped": 2,
     "solver killed": 5,
@@ -120,11 +122,46 @@ class Field:
         marked = self.processes.marked()
         return sorted(pid for pid, line in marked.items() if _is_solver(line))
 
+    def left_over(self) -> list[str]:
+        """Return what runs, or was never waited for, besides the server and its agents."""
+        ours = self._pids().values()
+        found = [line for pid, line in self.processes.marked().items() if pid not in ours]
+        return found + [text for pid in ours for text in _zombies_of(pid)]
+
+    def open_files(self) -> dict[str, list[str]]:
+        """Return what the server and each agent have open below the folders of this soak."""
+        return {name: _open_below(pid, self.place) for name, pid in self._pids().items()}
+
     def footprint(self) -> dict[str, tuple[int, int]]:
-        """Return the open files and threads of the server and of each agent."""
-        pids = {"server": self.server.pid}
-        pids.update({f"agent-{n}": agent.pid for n, agent in enumerate(self.agents)})
-        return {name: _footprint(pid) for name, pid in pids.items()}
+        """
+        Return the open files and threads of the server and of each agent.
+
+        The server's connections to its database are not among them (`connections`): how many it
+        keeps depends on how many it needed at once since it was started.
+        """
+        found = {name: _footprint(pid) for name, pid in self._pids().items()}
+        fds, threads = found["server"]
+        return {**found, "server": (fds - sum(self._of_database()), threads)}
+
+    def connections(self) -> int:
+        """Return how many connections to its database the server keeps."""
+        return self._of_database()[0]
+
+    def _of_database(self) -> tuple[int, int]:
+        """Return the server's connections to its database, and what else it has open of it."""
+        if self.postgres is not None and self.url is not None:
+            name = make_url(self.url).database
+            asked = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608
+            return int(self.postgres.execute(asked)[0][0]), 0
+        opened = _open_below(self.server.pid, self.data)
+        files = Counter(Path(path).name for path in opened)
+        connections = files.pop("physicsrunner.db", 0)
+        beside = sum(count for name, count in files.items() if name.startswith("physicsrunner.db"))
+        return connections, beside
+
+    def _pids(self) -> dict[str, int]:
+        agents = {f"agent-{n}": agent.pid for n, agent in enumerate(self.agents)}
+        return {"server": self.server.pid, **agents}
 
     # -- time and faults -----------------------------------------------------------------------
 
@@ -147,6 +184,11 @@ class Field:
             if getattr(self, name)():
                 self.faults[kind] += 1
                 return
+
+    def happened(self) -> Counter[str]:
+        """Return the faults that have happened: a request to be broken may not have come yet."""
+        waiting = Counter({BROKEN: sum(proxy.pending() for proxy in self.proxies)})
+        return self.faults - waiting
 
     def calm(self) -> None:
         """Mend everything now."""
@@ -312,3 +354,28 @@ def _is_solver(line: str) -> bool:
 def _footprint(pid: int) -> tuple[int, int]:
     proc = Path(f"/proc/{pid}")
     return len(list((proc / "fd").iterdir())), len(list((proc / "task").iterdir()))
+
+
+def _zombies_of(parent: int) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, more = entry.read_text().rpartition(")")
+        except OSError:
+            continue  # it ended while we looked
+        state, ppid = more.split()[:2]
+        if state == "Z" and int(ppid) == parent:
+            found.append(f"{name}) has ended, and nobody has waited for it")
+    return found
+
+
+def _open_below(pid: int, place: Path) -> list[str]:
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(entry)  # noqa: PTH115 - a file that was removed has no path
+        except OSError:
+            continue
+        if Path(target).is_relative_to(place):
+            found.append(target)
+    return sorted(found)

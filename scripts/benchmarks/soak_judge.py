@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from physicsrunner.wire import rest
 
 TERMINAL: Final = ("completed", "failed", "cancelled", "timeout")
 MORE_FDS: Final = 12  #: connections that a pool keeps
+CONNECTIONS: Final = 20  #: of the server to its database: its pool, its readers, who writes
 MORE_THREADS: Final = 8  #: idle workers
 
 
@@ -79,7 +80,7 @@ def _files(field: Field, document: Mapping[str, Any], attempts: list[dict[str, A
         return [f"attempt {last} completed and main.py noted nothing"] if completed else []
     expected = json.loads(truth.read_text())["digests"]
     listed = field.call("GET", f"{rest.simulation(run)}/artifacts?limit=1000")["data"]
-    files = [file for file in listed if "data_files" in file["path"]]
+    files = [f for f in listed if "data_files" in f["path"] or f["path"].startswith("logs/")]
     stored = {file["path"].rpartition("/")[2]: file for file in files}
     for name, digest in expected.items():
         file = stored.pop(name, None)
@@ -131,6 +132,31 @@ def leaks(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, 
         if threads > most_threads + MORE_THREADS:
             wrong.append(f"{name} has {threads} threads, {most_threads} at the start")
     return wrong
+
+
+def held(opened: Mapping[str, list[str]], runs: Iterable[str]) -> list[str]:
+    """Return who still has a file of a run open, when all runs have ended: none may."""
+    known = set(runs)
+    return [
+        f"{name} still has {path} open"
+        for name, paths in opened.items()
+        for path in paths
+        if not known.isdisjoint(path.split("/"))
+    ]
+
+
+def ends(agents: list[Started]) -> list[str]:
+    """Return which agents did not end by themselves, and well, when they were asked to."""
+    return [
+        f"{Path(agent.log).name}: the agent ended with {agent.returncode} when it was stopped"
+        for agent in agents
+        if agent.returncode != 0
+    ]
+
+
+def connections(kept: int) -> list[str]:
+    """Return whether the server keeps more connections to its database than it may."""
+    return [f"server keeps {kept} connections to its database"] if kept > CONNECTIONS else []
 
 
 def tracebacks(started: list[Started]) -> list[str]:

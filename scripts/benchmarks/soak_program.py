@@ -16,6 +16,8 @@ import random
 import sys
 import time
 
+SAID = hashlib.sha256()  #: of all that was printed
+
 
 def main() -> int:
     """Do what the parameters say."""
@@ -30,13 +32,19 @@ def main() -> int:
     attempt = int(config["attempt"])
     chance = random.Random(f"{given['seed']}-{attempt}")
     digests = write(outputs, chance, float(given["seconds"]), int(given["files"]), attempt)
-    note = {"attempt": attempt, "digests": digests}
+    say(f"attempt {attempt} done")
+    note = {"attempt": attempt, "digests": {**digests, "main.log": SAID.hexdigest()}}
     truth = pathlib.Path(os.environ["TRUTH"]) / f"{config['run']}-{attempt}.json"
     part = truth.with_suffix(".part")
     part.write_text(json.dumps(note))
     part.rename(truth)
-    print(f"attempt {attempt} done", flush=True)
     return 3 if given["kind"] == "fails" or attempt <= int(given["fails"]) else 0
+
+
+def say(text: str) -> None:
+    """Print a line, and remember it."""
+    SAID.update(text.encode() + b"\n")
+    print(text, flush=True)
 
 
 def write(
@@ -54,7 +62,7 @@ def write(
         streams[number].write(data)
         streams[number].flush()
         digests[number].update(data)
-        print(f"Progress: {100 * (step + 1) // steps}% step {step}", flush=True)
+        say(f"Progress: {100 * (step + 1) // steps}% step {step}")
         time.sleep(seconds / steps)
     for stream in streams:
         stream.close()

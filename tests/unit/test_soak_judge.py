@@ -8,9 +8,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from tests.support.processes import Processes
+from tests.support.wait import wait_until
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"
 RUN = "6f1c0d5e-0a7b-4d0e-9a53-3a1f5b0c2d11"
@@ -112,3 +116,39 @@ def test_leaks_are_named(judge: Any) -> None:
         "server has 50 open files, 20 at the start",
         "agent-0 has 40 threads, 12 at the start",
     ]
+    assert judge.connections(17) == []
+    assert judge.connections(30) == ["server keeps 30 connections to its database"]
+
+
+def test_open_files_of_runs_that_have_ended_are_named(judge: Any) -> None:
+    """One is enough; what is no run's, the database and the like, may stay open."""
+    opened = {"server": [f"/s/data/simulations/{RUN}/attempts/1/logs/main.log", "/s/data/x.db"]}
+    assert judge.held({"agent-0": ["/s/work-0/agent.lock"]}, [RUN]) == []
+    assert judge.held(opened, [RUN]) == [f"server still has {opened['server'][0]} open"]
+
+
+def test_an_agent_that_had_to_be_killed_is_named(judge: Any) -> None:
+    """Each ends by itself, with 0, when it is asked to."""
+    good, bad = (SimpleNamespace(log=f"/s/agent-{n}.log", returncode=-9 * n) for n in (0, 1))
+    assert judge.ends([good]) == []
+    assert judge.ends([good, bad]) == ["agent-1.log: the agent ended with -9 when it was stopped"]
+
+
+def test_what_is_left_over_is_seen(judge: Any, tmp_path: Path) -> None:
+    """A program that runs on, a child that nobody has waited for, and a file below the folder."""
+    field = importlib.import_module("soak_field").Field.__new__(judge.Field)
+    field.place = tmp_path
+    field.processes = Processes(tmp_path)
+    argv = [sys.executable, "-c", "import time; time.sleep(600)"]
+    field.server = field.processes.start(argv)
+    field.agents = []
+    stray = field.processes.start(argv)
+    opened = field.open_files()
+    assert [Path(name).parent for name in opened["server"]] == [tmp_path, tmp_path]
+    wait_until(lambda: len(field.left_over()) == 1, on_timeout=field.left_over)
+    stray.stop()
+    assert field.left_over() == []
+    script = "import os, time; print(os.fork() or os._exit(0), flush=True); time.sleep(600)"
+    field.server = field.processes.start([sys.executable, "-c", script])
+    wait_until(lambda: any("waited" in text for text in field.left_over()))
+    field.processes.close()
