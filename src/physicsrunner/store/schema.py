@@ -286,6 +286,7 @@ studies: Final = Table(
     Column("created_at", Float, nullable=False),
     Column("max_concurrent_runs", Integer),
     Index(None, "project_id", "created_at"),
+    Index(None, "created_at"),
 )
 
 # How many runs of each state: kept with every change, so that no list has to count.
