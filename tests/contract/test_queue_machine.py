@@ -36,6 +36,7 @@ from physicsrunner.wire.messages import (
 )
 from tests.contract import queue_model as model
 from tests.contract.service_house import House, open_house
+from tests.support.examples import examples
 from tests.support.postgres import PostgresServer
 
 SERVER_CAP: Final = 4
@@ -460,7 +461,7 @@ def test_whatever_agents_and_people_do_the_queue_does_what_it_must(
         run_machine(
             Machine,
             settings=settings(
-                max_examples=EXAMPLES[kind],
+                max_examples=examples(EXAMPLES[kind]),
                 stateful_step_count=50,
                 deadline=None,
                 report_multiple_bugs=False,

@@ -24,6 +24,7 @@ from physicsrunner.store.base import Actor, AgentRow, Change, FileRow, ModelRow,
 from physicsrunner.store.memory import MemoryStore
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import Report
+from tests.support.examples import examples
 
 START = 1_000.0
 TERMS = LeaseTerms(lease_s=60, renew_s=15)
@@ -433,7 +434,7 @@ def test_leases_agree_with_their_model(
     machine: Any = type("Machine", (Leases,), {"opener": staticmethod(opener)})
     in_memory = "memory" in request.node.name
     machine.TestCase.settings = settings(
-        max_examples=60 if in_memory else 12,
+        max_examples=examples(60 if in_memory else 12),
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -27,6 +27,7 @@ from physicsrunner.store.sight import Needs
 from physicsrunner.store.sql import SqlStore
 from physicsrunner.store.works import Job, Work, carry_out
 from tests.contract.test_store import START, TERMS, fact, make
+from tests.support.examples import examples
 from tests.support.invariants import check_store
 
 RUNS: Final = 5
@@ -182,7 +183,7 @@ def test_a_group_is_its_calls_one_after_the_other(opener: Callable[[], SqlStore]
     number = 0
 
     @settings(
-        max_examples=EXAMPLES[pair[0].database.dialect],
+        max_examples=examples(EXAMPLES[pair[0].database.dialect]),
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

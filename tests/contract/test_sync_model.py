@@ -16,6 +16,7 @@ from physicsrunner.core.paths import artifact_path
 from physicsrunner.runner.sync import Followed, Sync
 from physicsrunner.runner.workdir import WorkFolder
 from tests.contract.model_server import ModelServer
+from tests.support.examples import examples
 
 RUN = "3f2b8c1e-0000-4000-8000-000000000001"
 NAMES = ("outputs/logs/main.log", "outputs/files/u.dat", "outputs/plots/a b.csv", "outputs/x")
@@ -240,7 +241,7 @@ class SyncMachine(RuleBasedStateMachine):
 
 
 SyncMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
