@@ -156,6 +156,19 @@ def test_secrets_are_shown_nowhere(crowd: Crowd) -> None:
     assert "4711" not in json.dumps([str(report) for report in crowd.server.reports])
 
 
+def test_a_secret_is_hidden_before_its_line_is_cut(crowd: Crowd) -> None:
+    """What ends a run is told by 300 characters of its log: half a secret is not among them."""
+    main = """
+        import os
+        print("x" * 290, os.environ["PASSWORD"], flush=True)
+        raise SystemExit(3)
+    """
+    end = crowd.begin("run", main, environment={"PASSWORD": "sesame-4711"}, secrets=["PASSWORD"])
+    error = end.result(30.0).error
+    assert error is not None
+    assert error.message.endswith("x ***")
+
+
 def test_what_an_earlier_agent_left_there_is_found(crowd: Crowd) -> None:
     """A new attempt is taken for one that nothing was sent of; when that is wrong, it is mended."""
     crowd.server.strict = True

@@ -9,6 +9,7 @@ only once. Its exit code decides the outcome, which is on disk before anything e
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,7 @@ from physicsrunner.runner.process import supervise
 from physicsrunner.runner.stop import CANCELLED, HAND_BACK, LEASE_LOST, SILENT, TIMEOUT
 from physicsrunner.wire.messages import Failure
 
-_TAIL: Final = 4096  # bytes of the log that are searched for its last line
+_TAIL: Final = 1 << 16  # bytes of the log that are searched for its last line
 
 
 def run(attempt: Attempt) -> None:
@@ -75,7 +76,7 @@ def judge(attempt: Attempt, status: EngineStatus, reason: str | None) -> Outcome
     if code == 0:
         return Outcome(RunState.COMPLETED, 0, None, now)
     text = f"{attempt.main_script.name} ended {_how(code)}"
-    last = _last_line(attempt.folder.main_log)
+    last = _last_line(attempt.folder.main_log, attempt.log_file.redact)
     return Outcome(
         RunState.FAILED,
         code,
@@ -141,12 +142,16 @@ def _how(code: int | None) -> str:
     return f"with exit code {code}"
 
 
-def _last_line(log: Path) -> str:
+def _last_line(log: Path, redact: Callable[[str], str]) -> str:
     try:
         with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            begin = max(0, file.seek(0, 2) - _TAIL)
+            file.seek(begin)
+            text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
+    if begin:
+        text = text.partition("\n")[2]
+    # Before anything is cut: half a secret would not be known as one.
+    lines = redact(text).splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
