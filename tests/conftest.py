@@ -43,6 +43,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let workers begin with the tests of minutes, one each: begun last, all wait for them."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 0)
+    if not workers:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if item not in slow]
+    share = (len(items) + len(slow)) // workers  # each worker is given as many in turn
+    for place, item in enumerate(slow):
+        items.insert(place % workers * share + place // workers, item)
+
+
 def _leaked(before: set[int | None]) -> list[str]:
     return [
         thread.name
