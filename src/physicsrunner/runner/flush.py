@@ -1,5 +1,5 @@
 """
-Bringing the journals of many attempts to the disk, by one thread.
+Bringing the journals of many attempts, and their config.json, to the disk, by one thread.
 
 Promises: what was written is on the disk within about `DELAY_S`, so that at most that much is
 forgotten when the machine loses power; to outlive a kill of this process, having written it is
