@@ -150,8 +150,8 @@ class PlacesMachine(RuleBasedStateMachine):
         super().__init__()
         self.house = House()
         self.line: list[AgentPlace] = []  #: all that are not over, in the order of their coming
-        self.forced: set[int] = set()
-        self.left: set[int] = set()
+        self.forced: set[AgentPlace] = set()
+        self.left: set[AgentPlace] = set()
 
     @rule(cores=st.sampled_from([0.0, 1.0, 3.0]), gpus=st.integers(0, 1))
     def come(self, cores: float, gpus: int) -> None:
@@ -161,7 +161,7 @@ class PlacesMachine(RuleBasedStateMachine):
     def taken_up_again(self) -> None:
         place = self.house.places.enter(Resources(cpu_cores=1.0), at_once=True)
         assert place.taken
-        self.forced.add(id(place))
+        self.forced.add(place)
         self.line.append(place)
 
     @rule(which=st.integers(0, 20), passes=st.floats(0, 3))
@@ -170,7 +170,7 @@ class PlacesMachine(RuleBasedStateMachine):
         inside = [place for place in self.line if place.taken]
         if inside:
             inside[which % len(inside)].leave()
-            self.left.add(id(inside[which % len(inside)]))
+            self.left.add(inside[which % len(inside)])
 
     @rule(which=st.integers(0, 20))
     def give_up(self, which: int) -> None:
@@ -187,9 +187,9 @@ class PlacesMachine(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        inside = [each for each in self.line if each.taken and id(each) not in self.left]
+        inside = [each for each in self.line if each.taken and each not in self.left]
         waiting = [each for each in self.line if not each.taken]
-        ours = [each for each in inside if id(each) not in self.forced]
+        ours = [each for each in inside if each not in self.forced]
         if len(inside) == len(ours) and len(ours) > 1:
             assert len(ours) <= MACHINE.slots
             assert sum(each.needs.cpu_cores for each in ours) <= MACHINE.resources.cpu_cores
