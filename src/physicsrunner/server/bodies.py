@@ -4,7 +4,7 @@ Bodies of requests and answers: JSON to messages and back, and big bodies to a f
 Promises: what cannot be read raises `InvalidRequest` and says where; answers are strict JSON
 (numbers that JSON has no word for, NaN and infinities, become texts); a body that is stored goes
 to the disk piece by piece and leaves nothing behind when it fails. A large body is read in a
-thread, few at once.
+thread, few at once; one that would hold up all others is refused (`wire.reading`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from fastapi import Request, Response
 
 from physicsrunner.errors import InvalidRequest
 from physicsrunner.wire import codec
+from physicsrunner.wire.reading import LARGE, MOST_MARKS, loads
 
 T = TypeVar("T")
 
 PIECE: Final = 1024 * 1024  #: bytes that are handed to the disk at once
-LARGE: Final = 64 * 1024  #: bytes of a body from which on it is not read on the event loop
 _READING: Final = 2  # large bodies that are read at once
 _readers: RunVar[CapacityLimiter] = RunVar("readers of large bodies")
 
@@ -51,16 +51,14 @@ async def json_of(request: Request) -> Any:
 
 async def parsed_body(body: bytes) -> Any:
     """Return the JSON value that *body* is, without holding up the event loop for long."""
-    return await read(body, parsed, large=_parsed_politely)
+    return await read(body, parsed)
 
 
-async def read(
-    body: bytes, call: Callable[[bytes], T], *, large: Callable[[bytes], T] | None = None
-) -> T:
+async def read(body: bytes, call: Callable[[bytes], T]) -> T:
     """
     Return what *call* makes of *body*: of a small one at once, of a large one in a thread.
 
-    *large* stands in for *call* there. The event loop goes on only while Python code runs.
+    The event loop goes on only while Python code runs.
     """
     if len(body) <= LARGE:
         return call(body)
@@ -68,34 +66,20 @@ async def read(
     if limiter is None:
         limiter = CapacityLimiter(_READING)
         _readers.set(limiter)
-    return await to_thread.run_sync(large or call, body, limiter=limiter)
+    return await to_thread.run_sync(call, body, limiter=limiter)
 
 
-def parsed(body: bytes) -> Any:
+def parsed(body: bytes, most: int = MOST_MARKS) -> Any:
     """Return the JSON value that *body* is; an empty one is an empty object."""
-    return _parsed(body)
-
-
-def _parsed(body: bytes, **options: Any) -> Any:
     try:
-        return json.loads(body, **options) if body.strip() else {}
-    except (ValueError, RecursionError) as error:
+        return loads(body, most=most) if body.strip() else {}
+    except ValueError as error:
         raise InvalidRequest(f"the body is not JSON: {str(error)[:200]}") from None
-
-
-def _parsed_politely(body: bytes) -> Any:
-    # The parser is one piece of C that lets no other thread run; these functions of Python's are
-    # where the event loop gets its turn. What is large is mostly numbers.
-    return _parsed(body, parse_float=lambda text: float(text), parse_int=lambda text: int(text))
 
 
 async def message(request: Request, kind: type[T]) -> T:
     """Return the request's JSON as a *kind*."""
-    return await read(
-        await request.body(),
-        lambda body: codec.decode(kind, parsed(body)),
-        large=lambda body: codec.decode(kind, _parsed_politely(body)),
-    )
+    return await read(await request.body(), lambda body: codec.decode(kind, parsed(body)))
 
 
 async def exchanged(request: Request, kind: type[T], call: Callable[[T], Any]) -> Response:

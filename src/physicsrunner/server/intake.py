@@ -14,6 +14,7 @@ attempt went well, and is otherwise not heard.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from physicsrunner.errors import BadFrame, InvalidRequest, PhysicsRunnerError, TooLarge
@@ -29,8 +30,10 @@ from physicsrunner.wire.messages import (
     SyncOp,
     SyncResult,
 )
+from physicsrunner.wire.reading import loads
 
 MAX_OPS: Final = 100_000
+_MOST_MARKS: Final = 16 * MAX_OPS  # an operation has 13 to 15
 _WITH_BYTES: Final = frozenset({"append", "write"})
 
 
@@ -82,7 +85,7 @@ class Intake:
         self._open = open_frame
         self._decoder = decoder
         self._limit = limit
-        self._frame = FrameDecoder()
+        self._frame = FrameDecoder(loads=partial(loads, most=_MOST_MARKS))
         self._writer: Writer | None = None
         self._before = LENGTH.size + MAX_MANIFEST  # raw bytes that may come before it is open
         self._left = 0

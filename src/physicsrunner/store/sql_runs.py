@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from physicsrunner.core.garbage import uncollected
 from physicsrunner.core.run import BODY_FIELDS, RunRecord, RunSummary, summary_from
 from physicsrunner.core.state import TERMINAL, RunState
 from physicsrunner.errors import NotFound, PhysicsRunnerError
@@ -101,7 +100,7 @@ class SqlRuns(SqlEvents):
         def work(transaction: Transaction) -> list[tuple[RunSummary, bool]]:
             known = present(transaction.connection, [run.id for run, _ in items])
             new = {run.id: (run, events) for run, events in items if run.id not in known}
-            with _without_collections():
+            with uncollected():
                 known.update(_add(transaction, list(new.values()), secrets or {}))
             first = set(new)
             answers = []
@@ -204,18 +203,6 @@ class SqlRuns(SqlEvents):
 def chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
     """Iterate over *ids* in parts that fit into one statement."""
     return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Look for no garbage: of 10,000 runs at once nothing is, and each look costs more."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _add(

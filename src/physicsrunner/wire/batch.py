@@ -20,6 +20,7 @@ from physicsrunner.core.run import NewRun, NewStudy
 from physicsrunner.errors import InvalidRequest
 
 MAX_RUNS: Final = 10_000  #: in one request
+BATCH_MARKS: Final = 1_000_000  #: of it (`wire.reading`): about 30 parameters a run
 MODES: Final = ("parallel", "sequential")
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -60,12 +60,15 @@ class FrameDecoder:
     Takes bytes as they come and gives the JSON of one frame, then what follows it.
 
     ``feed`` returns None until the frame is whole. Bytes past its end are kept in ``rest`` (they
-    are the operations' raw bytes, or the next frame's beginning).
+    are the operations' raw bytes, or the next frame's beginning). *loads* reads the JSON.
     """
 
-    def __init__(self, limit: int = MAX_MANIFEST) -> None:
+    def __init__(
+        self, limit: int = MAX_MANIFEST, loads: Callable[[bytes], Any] = json.loads
+    ) -> None:
         self.limit = limit
         self.rest = b""
+        self._loads = loads
         self._parts: list[bytes] = []
         self._have = 0
         self._need: int | None = None
@@ -85,7 +88,7 @@ class FrameDecoder:
         body, self.rest = whole[LENGTH.size : self._need], whole[self._need :]
         self._parts, self._have, self._need = [], 0, None
         try:
-            value = json.loads(body)
+            value = self._loads(body)
         except (ValueError, RecursionError) as error:
             raise FrameError(f"the frame is not JSON: {error}") from None
         if value is None:
@@ -168,10 +171,10 @@ def refusal(req_id: str | None, code: str, message: str) -> dict[str, Any]:
     return {"v": VERSION, "req_id": req_id, "ok": False, "error": error}
 
 
-def json_of(body: bytes) -> Any:
+def json_of(body: bytes, loads: Callable[..., Any] = json.loads) -> Any:
     """Return the JSON value of a frame's body; raise `FrameError` if it is not one."""
     try:
-        return json.loads(body, parse_constant=_no_number)
+        return loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise FrameError(f"the frame is not JSON: {str(error)[:200]}") from None
 

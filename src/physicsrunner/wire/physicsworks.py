@@ -23,6 +23,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import InvalidRequest
+from physicsrunner.wire.reading import loads
 
 AUTH_HEADER: Final = "auth-token"
 PREFIX: Final = "/physicsworks"
@@ -116,8 +117,8 @@ def _form_json(body: bytes) -> dict[str, Any]:
             for escaped, plain in _COMMON:
                 value = value.replace(escaped, plain)
             try:
-                fields = json.loads(unquote_to_bytes(value))
-            except (ValueError, RecursionError):
+                fields = loads(unquote_to_bytes(value))
+            except ValueError:
                 raise InvalidRequest("the form's field 'json' is not JSON") from None
             if not isinstance(fields, dict):
                 raise InvalidRequest("the form's field 'json' is not a JSON object")

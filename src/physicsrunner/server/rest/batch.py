@@ -17,7 +17,8 @@ from physicsrunner.server.rest.simulations import requested
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire import codec, rest
-from physicsrunner.wire.batch import BatchAnswer, BatchRequest, runs_of, study_of
+from physicsrunner.wire.batch import BATCH_MARKS, BatchAnswer, BatchRequest, runs_of, study_of
+from physicsrunner.wire.reading import MOST_MARKS, check_values, marks
 
 router = APIRouter(tags=["simulations"])
 
@@ -75,7 +76,11 @@ async def create_many(request: Request, who: Creator, parts: Shared) -> Response
 
 
 def _create_many(services: Services, who: Identity, body: bytes) -> Response:
-    wanted = codec.decode(BatchRequest, requested(parsed(body)))
+    wanted = codec.decode(BatchRequest, requested(parsed(body, BATCH_MARKS)))
+    if marks(body) > MOST_MARKS:
+        for run in (*wanted.runs, wanted.base_request, *wanted.parameter_variations):
+            if run is not None:  # each is stored, and answered, by itself
+                check_values(run.parameters, "a run of the batch")
     created = services.runs.create_many(who, runs_of(wanted), study_of(wanted))
     ids = [run.id for run in created]
     numbers = [run.number for run in created]

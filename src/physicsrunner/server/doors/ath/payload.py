@@ -19,12 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from physicsrunner.errors import InvalidRequest
 from physicsrunner.wire.codec import check_depth
+from physicsrunner.wire.reading import loads
 
 MESH: Final = "mesh"
 #: The tags of surfaces, and what they mean.
 WALL, SOURCE, SECONDARY, INTERFACE = 1, 2, 3, 4
 TAGS: Final = (WALL, SOURCE, SECONDARY, INTERFACE)
 MOST_FREQUENCIES: Final = 100_000
+MOST_MARKS: Final = 1_000_000  #: of a request (`wire.reading`): a triangle of a mesh has seven
 _WORD: Final = 64  # characters of a formula's or a simulation's type
 _LABEL: Final = 255  # characters
 
@@ -118,8 +120,8 @@ def _check(kind: type[_Strict], sent: Any) -> None:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        sent = json.loads(body, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        sent = loads(body, most=MOST_MARKS, parse_constant=_refuse)
+    except ValueError as error:
         said = f"JSON decode error: {str(error)[:200]}"
         raise RequestValidationError([_problem("json_invalid", (), said)]) from None
     if not isinstance(sent, dict):

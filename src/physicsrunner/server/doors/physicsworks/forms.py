@@ -8,7 +8,6 @@ memory holds some pieces, never the body.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from physicsrunner.errors import InvalidRequest
 from physicsrunner.wire.physicsworks import decode_chunk
+from physicsrunner.wire.reading import loads
 
 _KEY: Final = re.compile(rb'"chunk"\s*:\s*"')
 #: What matters for the depth of a place in JSON: texts (whole, or cut off) and brackets.
@@ -95,8 +95,8 @@ class FormStream:
         try:
             if not self._chunked:
                 raise ValueError
-            fields = json.loads(self._head + b'"' + self._tail)
-        except (ValueError, RecursionError):
+            fields = loads(self._head + b'"' + self._tail)
+        except ValueError:
             raise InvalidRequest("the form's field 'json' is not JSON with a 'chunk'") from None
         if not isinstance(fields, dict) or fields.pop("chunk", None) != "":
             raise InvalidRequest("the form's JSON has no text 'chunk'")

@@ -36,6 +36,7 @@ from physicsrunner.errors import (
     PhysicsRunnerError,
 )
 from physicsrunner.server.bodies import dumps
+from physicsrunner.server.doors.shakescenario.requests import read
 from physicsrunner.server.doors.shakescenario.room import Room
 from physicsrunner.wire import frames
 from physicsrunner.wire.frames import BadRequest, FrameError, FrameStream, Request
@@ -236,7 +237,7 @@ class Line(asyncio.Protocol):
         item: Request | bytes = body
         if len(body) <= _SMALL:
             try:
-                item = frames.request_of(frames.json_of(body))
+                item = read(body)
             except BadRequest as error:
                 out.append(_refusal(error.req_id, error.code, error.message))
                 return
@@ -274,7 +275,7 @@ class Line(asyncio.Protocol):
             item, size = self._queue.popleft()
             try:
                 if isinstance(item, bytes):
-                    item = await to_thread.run_sync(_read, item, limiter=self._room.readers)
+                    item = await to_thread.run_sync(read, item, limiter=self._room.readers)
                 if isinstance(item, FrameError):
                     raise item
                 await self._begin(item)
@@ -374,10 +375,6 @@ def _words(error: PhysicsRunnerError) -> str:
     if type(error) in (InvalidRequest, NotFound, NotAuthenticated, NotAllowed, Conflict):
         return str(error)
     return f"{error}. {error.what_to_do}"
-
-
-def _read(body: bytes) -> Request:
-    return frames.request_of(frames.json_of(body))
 
 
 def _answer(request: Request, result: bytes) -> bytes:
