@@ -3,6 +3,8 @@ The run's results, from results.csv and results.json of outputs/.
 
 A results.json is made where main.py left only the table; one that it wrote is never touched. Values
 of secret variables stand as ``***`` in what is returned: it is shown to whoever may see the run.
+Results of more values than a server takes in a report are left out of the record: with them the
+report of the run's end would never be taken. The file has them.
 """
 
 from __future__ import annotations
@@ -10,11 +12,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from physicsrunner.core.results import read_results
 from physicsrunner.runner.context import Attempt
+from physicsrunner.wire.codec import encode
 from physicsrunner.wire.messages import Result
+from physicsrunner.wire.reading import MOST_MARKS, marks
+
+MOST: Final = MOST_MARKS // 2  #: marks of the results in a report, which says more besides
 
 
 def collect(attempt: Attempt) -> tuple[Result, ...]:
@@ -36,6 +42,11 @@ def collect(attempt: Attempt) -> tuple[Result, ...]:
         attempt.warn(problem)
     if found and document is None:
         _write(outputs / "results.json", found)
+    if marks(json.dumps(encode(found)).encode()) > MOST:
+        attempt.warn(
+            "the results have too many values for the run's record: they are in the file alone"
+        )
+        return ()
     return found
 
 
