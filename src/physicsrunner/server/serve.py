@@ -30,6 +30,7 @@ from physicsrunner.server import tls
 from physicsrunner.server.app import Application, create_app
 from physicsrunner.server.limits import Limits
 from physicsrunner.server.protocol import BodyProtocol
+from physicsrunner.server.websocket_protocol import WebSocketProtocol
 from physicsrunner.service.options import ServerOptions
 from physicsrunner.service.services import Services, build
 
@@ -180,6 +181,7 @@ def _config(
     config = uvicorn.Config(
         application.asgi,
         http=BodyProtocol,
+        ws=WebSocketProtocol,
         ws_per_message_deflate=False,
         ws_max_size=WS_MESSAGE,
         ws_ping_interval=WS_PING_S,  # half-open lines of /ws; socket.io has its own besides
