@@ -94,16 +94,12 @@ def carry_out(
         Set it to cancel the run; a `StopRequest` takes every wish, also before the attempt begins.
     starting_stage, skip_stages
         Names of stages (`core.stages`).
-    renew
-        False when somebody else (an agent) renews the lease.
-    cache
-        Folder of the input cache; None: the user's.
+    renew, cache
+        False when an agent renews the lease; folder of the input cache (None: the user's).
     shared
         What this attempt shares with others of the process, their server among it; None: nothing.
-    grant
-        Its lease, when that is known: it is not asked for then.
-    place
-        What its program has to wait for; None: nothing.
+    grant, place
+        Its lease, when that is known and need not be asked for; what its program waits for.
 
     Raises
     ------
@@ -119,8 +115,7 @@ def carry_out(
         opening = Opening(config, folder, journal, stages, clock, station)
         opening.prepare(explicit=bool(starting_stage))
         with opening.attempt(on_progress, stop, debug=debug_mode, granted=grant) as attempt:
-            attempt.renew, attempt.cache, attempt.granted = renew, cache, grant is not None
-            attempt.place = place
+            attempt.renew, attempt.cache, attempt.place = renew, cache, place
             if grant is not None:
                 take_grant(attempt, grant)
             return _run(attempt)

@@ -135,6 +135,7 @@ class Opening:
         log = AttemptLog(f"physicsrunner.{run}", debug=debug, token=self.config.token)
         attempt = self._attempt(run, history, log, on_progress, stop)
         station = self.station
+        attempt.granted = granted is not None
         if station.uplink is not None:
             kept = granted if granted is not None and self.folder.lease.exists() else None
             attempt.grant = kept or kept_grant(self.folder, run)
