@@ -151,6 +151,7 @@ def test_damage_is_found_and_only_orphans_are_removed(processes: Processes, tmp_
     young.write_text("just coming")
     for path in (stray, blob):
         os.utime(path, (time.time() - 3600,) * 2)
+    server.damaged = True
     with closing(sqlite3.connect(server.data / "physicsrunner.db")) as database:
         database.execute("UPDATE run_counts SET runs = 7 WHERE kind = 'all'")
         database.commit()
@@ -175,6 +176,7 @@ def test_a_vacuum_gives_room_back(processes: Processes, tmp_path: Path) -> None:
     """The database is smaller, and the server beside it goes on."""
     server = processes.server()
     fill(processes, server, tmp_path, 1)
+    server.damaged = True
     with closing(sqlite3.connect(server.data / "physicsrunner.db")) as database:
         database.execute("CREATE TABLE ballast AS SELECT hex(randomblob(2000000)) AS text")
         database.execute("DROP TABLE ballast")

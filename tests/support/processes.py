@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.invariants import check_folder
 from tests.support.wait import wait_until
 
 MARK = "PHYSICSRUNNER_TEST_MARK"
@@ -112,6 +113,7 @@ class ServerProcess:
     ) -> None:
         self.data = data
         self.port = 0
+        self.damaged = False  #: a test did what no server does: its database is not checked
         self._owner = owner
         self._arguments = list(arguments)
         self._environment = dict(environment)
@@ -163,6 +165,13 @@ class ServerProcess:
         """Start it again on the same data and the same port."""
         assert not self.alive
         self.started = self._start()
+
+    def check(self) -> None:
+        """Hold its database, when it has ended, against what must be true of every store."""
+        file = self.data / "physicsrunner.db"
+        elsewhere = "PHYSICSRUNNER_DATABASE" in self._environment
+        if file.exists() and not (self.damaged or elsewhere):
+            check_folder(self.data)
 
     def attempt_folder(self, run: str, attempt: int = 1) -> Path:
         """Return the folder in which the server keeps an attempt's files."""
@@ -303,6 +312,8 @@ class Processes:
                 left = self.marked()
         for pid in left:
             end_process(pid)
+        for server in self.servers:
+            server.check()
         if died:
             raise AssertionError("a server ended unasked: " + "\n".join(died))
         if left:
