@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from physicsrunner.client.client import Client
 from tests.support.cases import make_case
 from tests.support.processes import LISTENING, CliResult, Processes, Started
 from tests.support.wait import wait_until
@@ -123,6 +124,23 @@ def wrote(path: Path) -> bool:
 
 def json_lines(answer: CliResult) -> list[dict[str, object]]:
     return [json.loads(line) for line in answer.stdout.splitlines()]
+
+
+def test_up_offers_what_it_is_told_to(processes: Processes, tmp_path: Path) -> None:
+    """Slots and cores are those of the options, whatever the machine has."""
+    data = tmp_path / "data"
+    offer = ("--slots", "3", "--cores", "5.5")
+    ports = ("--data", str(data), "--port", "0", "--no-login")
+    started = processes.python("up", *ports, *offer, name="up")
+    found = wait_until(
+        lambda: LISTENING.search(started.log.read_bytes()), timeout=60.0, on_timeout=started.story
+    )
+    assert found is not None
+    with Client(found[1].decode(), (data / "admin.token").read_text().strip()) as client:
+        wait_until(client.agents, timeout=60.0, on_timeout=started.story)
+        (agent,) = client.agents()
+    assert (agent["slots"], agent["resources"]["cpu_cores"]) == (3, 5.5)
+    started.stop()
 
 
 def test_a_case_from_submit_to_download(

@@ -40,6 +40,11 @@ def words(_ctx: object, _param: object, text: str | None) -> tuple[str, ...]:
 SLOTS = click.option(
     "--slots", type=click.IntRange(1, 10_000), help="Programs at once; default: as many as cores."
 )
+CORES = click.option(
+    "--cores",
+    type=Amount(0, min_open=True),
+    help="Cores to offer, of which a run takes one unless it says; default: what is found.",
+)
 
 
 @make_command("agent")
@@ -53,7 +58,7 @@ SLOTS = click.option(
 )
 @click.option("--name", help="The agent's name; default: the host's.")
 @SLOTS
-@click.option("--cores", type=Amount(0, min_open=True), help="Cores to offer.")
+@CORES
 @click.option("--memory", "memory_gb", type=Amount(0), help="Memory to offer, in GB.")
 @click.option("--gpus", type=click.IntRange(0), help="GPUs to offer; default: what is found.")
 @click.option("--labels", metavar="A,B", callback=words, help="What runs may ask for by name.")

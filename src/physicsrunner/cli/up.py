@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from physicsrunner.agent.enroll import KEPT
-from physicsrunner.cli.agent import SLOTS
+from physicsrunner.cli.agent import CORES, SLOTS
 from physicsrunner.cli.command import Invocation, make_command
 from physicsrunner.cli.server import (
     DATA,
@@ -61,6 +61,7 @@ _LONG_S = 60.0
     help="Folder of the agent's work folders; default: DATA/work.",
 )
 @SLOTS
+@CORES
 @click.option("--no-login", is_flag=True, help="Do not keep the admin's token in your settings.")
 def command(
     call: Invocation,
@@ -71,6 +72,7 @@ def command(
     tls_key: Path | None,
     work: Path | None,
     slots: int | None,
+    cores: float | None,
     no_login: bool,
 ) -> None:
     """
@@ -87,6 +89,7 @@ def command(
     place = _with_doors(call, place_of(call, data, listen, port, tls_cert, tls_key))
     settings: dict[str, Any] = {
         "slots": slots,
+        "cores": cores,
         "work": str((work or place.data / "work").expanduser().absolute()),
         "cache": str(call.settings.cache),
         "poll_s": _POLL_S,
