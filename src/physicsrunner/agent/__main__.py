@@ -40,6 +40,8 @@ def speaking(*, debug: bool = False) -> logging.Logger:
     logging.basicConfig(format="agent: %(message)s", level=level, stream=sys.stderr)
     for noisy in ("engineio", "socketio", "urllib3", "watchdog"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    # That a server which ends says so is an error to it.
+    logging.getLogger("websocket").setLevel(logging.CRITICAL)
     return logging.getLogger("physicsrunner.agent")
 
 
