@@ -137,7 +137,11 @@ def test_up_offers_what_it_is_told_to(processes: Processes, tmp_path: Path) -> N
     )
     assert found is not None
     with Client(found[1].decode(), (data / "admin.token").read_text().strip()) as client:
-        wait_until(client.agents, timeout=60.0, on_timeout=started.story)
+        wait_until(
+            lambda: any(agent["resources"] for agent in client.agents()),
+            timeout=60.0,
+            on_timeout=started.story,
+        )
         (agent,) = client.agents()
     assert (agent["slots"], agent["resources"]["cpu_cores"]) == (3, 5.5)
     started.stop()
