@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from physicsrunner.core.retry import Backoff
 from physicsrunner.core.run import NewRun
 from physicsrunner.errors import PortTaken
 from physicsrunner.server import serve
+from physicsrunner.server.doors.shakescenario import folders, keeping
+from physicsrunner.server.doors.shakescenario.folders import Folders
+from physicsrunner.server.doors.shakescenario.keeping import kept
+from physicsrunner.server.hub import Hub
 from physicsrunner.server.serve import Place, ready
 from physicsrunner.service.options import ServerOptions
 from tests.contract.shakescenario_house import OPTIONS, QUAKE, Door, served
@@ -135,14 +145,120 @@ def test_artifacts_are_copies_under_their_names(tmp_path: Path) -> None:
     assert read(folder / "meta.json")["status"] == "completed"
 
 
-def test_a_folder_that_cannot_be_written_harms_no_job(tmp_path: Path) -> None:
-    """Where the folders should be is a file: jobs are taken all the same."""
+# -- what cannot be written ------------------------------------------------------------------------
+
+BEGUN = "a job's folder could not be written; it is tried again"
+ENDED = "the folders of all jobs are written again"
+
+
+class FullDisk:
+    """A call that fails as on a full disk, until there is room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+        monkeypatch.setattr(keeping, "AGAIN", Backoff(base=0.001, cap=0.02))
+        self._call = getattr(owner, name)
+        self.full = True
+        self.tries = 0
+        monkeypatch.setattr(owner, name, self)
+
+    def __call__(self, *arguments: Any) -> None:
+        if self.full:
+            self.tries += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._call(*arguments)
+
+    def wait_for_tries(self) -> None:
+        """Wait until there were more tries than any events can have made."""
+        enough = self.tries + 30
+        wait_until(lambda: self.tries >= enough, on_timeout=lambda: f"{self.tries} tries")
+
+
+def test_what_a_full_disk_kept_out_is_written_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without another start, and without anything else that happens to the job; it is in its own
+    folder, and the log has a line about the beginning and one about the end."""
+    root, disk = tmp_path / "runs", FullDisk(monkeypatch, folders, "_write")
+    with served(tmp_path, shakescenario_folder=root) as door:
+        job = door.submit()
+        door.complete(door.started(), {"outputs/x": b"x"})
+        assert door.status(job) == "completed"
+        disk.wait_for_tries()
+        assert names(root) == ["job_000001/outputs/x"]
+        assert ENDED not in caplog.text
+        disk.full = False
+        until(root / "job_000001", "completed")
+        wait_until(lambda: ENDED in caplog.text)
+        assert caplog.text.count(BEGUN) == caplog.text.count(ENDED) == 1
+        expected = ["meta.json", "outputs/x", "result_manifest.json"]
+        assert names(root) == [f"job_000001/{name}" for name in expected]
+
+
+def test_a_disk_that_stays_full_is_tried_again_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server ends though folders are left to write; the next one writes them."""
+    root, disk = tmp_path / "runs", FullDisk(monkeypatch, folders, "_write")
+    with served(tmp_path, shakescenario_folder=root) as door:
+        door.submit()
+        disk.wait_for_tries()
+    assert "server" not in [thread.name for thread in threading.enumerate()]
+    disk.full = False
+    assert names(root) == []
+    with served(tmp_path, shakescenario_folder=root):
+        until(root / "job_000001", "queued")
+
+
+def test_trying_again_ends_with_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No task of it is left."""
+    monkeypatch.setattr(keeping, "AGAIN", Backoff(base=0.001, cap=0.001))
+
+    async def tasks_left() -> int:
+        loop, tried = asyncio.get_running_loop(), asyncio.Semaphore(0)
+
+        def begin() -> list[str]:
+            loop.call_soon_threadsafe(tried.release)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        async with kept(cast("Folders", SimpleNamespace(begin=begin)), Hub(loop)):
+            for _ in range(3):
+                await asyncio.wait_for(tried.acquire(), 30)
+        return len(asyncio.all_tasks() - {cast("asyncio.Task[Any]", asyncio.current_task())})
+
+    assert asyncio.run(tasks_left()) == 0
+
+
+def test_a_folder_that_cannot_be_removed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a deleted job goes when it can, also when its meta.json went before."""
+    root = tmp_path / "runs"
+    with served(tmp_path, shakescenario_folder=root) as door:
+        folder = finished(door, root, {"outputs/x": b"x"})
+        tools = SimpleNamespace(rmtree=shutil.rmtree)
+        monkeypatch.setattr(folders, "shutil", tools)  # not for others who remove something
+        disk = FullDisk(monkeypatch, tools, "rmtree")
+        door.house.services.runs.delete(door.house.admin, 1)
+        disk.wait_for_tries()
+        (folder / "meta.json").unlink()
+        disk.full = False
+        wait_until(lambda: not folder.exists())
+
+
+def test_a_folder_that_cannot_be_written_harms_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the folders should be is a file: jobs are taken all the same, and have their folders
+    when it is gone."""
+    monkeypatch.setattr(keeping, "AGAIN", Backoff(base=0.001, cap=0.02))
     root = tmp_path / "runs"
     root.write_text("a file")
     with served(tmp_path, shakescenario_folder=root) as door:
         job = door.submit()
         door.complete(door.started())
         assert door.status(job) == "completed"
+        root.unlink()
+        until(root / "job_000001", "completed")
 
 
 # -- its port --------------------------------------------------------------------------------------

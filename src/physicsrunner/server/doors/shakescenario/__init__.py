@@ -11,8 +11,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from physicsrunner.server.doors.shakescenario.door import Door, served
-from physicsrunner.server.doors.shakescenario.folders import Folders, kept
+from physicsrunner.server.doors.shakescenario.folders import Folders
 from physicsrunner.server.doors.shakescenario.jobs import DOOR
+from physicsrunner.server.doors.shakescenario.keeping import kept
 from physicsrunner.server.parts import Parts
 
 __all__ = ["lifespan"]

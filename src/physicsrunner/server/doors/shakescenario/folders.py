@@ -3,39 +3,32 @@ A folder for each job: ``job_000001/`` with meta.json, result_manifest.json and 
 
 Promises: ``meta.json`` is there from the moment the job is; when it says that the job has ended,
 ``result_manifest.json`` and the artifacts are there. The artifacts are copies: whoever changes them
-there changes nothing that the server keeps. What a crash kept from being written is written at the
-next start, and the folder of a job that was deleted goes. A folder that another server made is
-moved aside, never written to. Files are whole or not there.
+there changes nothing that the server keeps. What could not be written, or was cut short by a crash,
+is found by `begin`, and may be tried again any number of times: what is there already is not
+written twice. The folder of a job that was deleted goes. A folder that another server made is moved
+aside, never written to. Files are whole or not there.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from anyio import to_thread
-
 from physicsrunner.core.run import MAX_LIMIT, RunFilter
 from physicsrunner.core.state import TERMINAL
-from physicsrunner.errors import NotFound, PhysicsRunnerError
+from physicsrunner.errors import NotFound
 from physicsrunner.server.bodies import dumps
 from physicsrunner.server.doors.shakescenario import jobs
 from physicsrunner.server.doors.words import word
-from physicsrunner.server.hub import Hub
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
 from physicsrunner.wire import live
-from physicsrunner.wire.live import Event
 
 _OURS: Final = Identity("user", jobs.DOOR, "admin")  # the server itself, which only reads
-_SILENT: Final = frozenset({live.PINNED, live.UNPINNED, live.SILENT, live.RESULTS})
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,26 +41,32 @@ class Folders:
         self._files = services.files
         self._root = root
         self._numbers: dict[str, int] = {}  #: run -> job, of all folders here
+        self._bare: set[str] = set()  #: runs whose folders are ours, though no meta.json may say so
 
-    def begin(self) -> None:
-        """Bring all folders to what the server knows: some may have been missed by a crash."""
+    def begin(self) -> list[str]:
+        """
+        Return the runs whose folders are not as the server knows them.
+
+        A crash, or a full disk before it, may have kept them from being written, or from going.
+        """
         self._root.mkdir(parents=True, exist_ok=True)
         stale = self._written()
-        offset = 0
+        offset, found = 0, []
         while True:
             wanted = RunFilter(door=jobs.DOOR, limit=MAX_LIMIT, offset=offset, sort="number")
             page = self._runs.list(_OURS, wanted).runs
             for run in page:
                 known = stale.pop(run.id, None) == word(jobs.DOOR, run)
                 if not known or run.status not in TERMINAL:
-                    self.refresh(run.id)
+                    found.append(run.id)
             if len(page) < MAX_LIMIT:
                 break
             offset += len(page)
         for run_id in stale:
             told = self._runs.events(_OURS, run_id)
             if any(event.type == live.DELETED for event in told):  # else it is another server's
-                self._remove(run_id)
+                found.append(run_id)
+        return found
 
     def refresh(self, run_id: str) -> None:
         """Write the folder of one run as it is now, or remove it with its run."""
@@ -80,6 +79,7 @@ class Folders:
             return
         folder = self._folder(run.number, run.id)
         self._numbers[run.id] = run.number
+        self._bare.add(run.id)
         begun = self._root / ".part"  # no artifact has this name
         if run.status not in TERMINAL:
             job = jobs.whole(run, ())
@@ -91,6 +91,7 @@ class Folders:
                     _copy(self._files.path(_OURS, run.id, file.path), folder / file.path, begun)
             _write(folder / jobs.MANIFEST, jobs.manifest(job), begun)
         _write(folder / jobs.META, jobs.meta(job, run.id), begun)
+        self._bare.discard(run.id)
 
     def _written(self) -> dict[str, str]:
         """Return the status that each folder's meta.json says, by the run."""
@@ -107,7 +108,7 @@ class Folders:
         folder = self._root / jobs.folder_of(number)
         if folder.is_dir() and any(folder.iterdir()):
             other = _read(folder / jobs.META)["run"]
-            if other != run_id:
+            if not self._is_ours(other, run_id):
                 aside = _free(folder.with_name(f"{folder.name}.{other[:8] or 'other'}"))
                 folder.rename(aside)
                 _LOG.warning("%s is of another server: it is now %s", folder, aside.name)
@@ -115,52 +116,19 @@ class Folders:
         return folder
 
     def _remove(self, run_id: str) -> None:
-        number = self._numbers.pop(run_id, None)
+        number = self._numbers.get(run_id)
         if number is None:
             return
         folder = self._root / jobs.folder_of(number)
-        if _read(folder / jobs.META)["run"] == run_id:
+        if folder.is_dir() and self._is_ours(_read(folder / jobs.META)["run"], run_id):
+            self._bare.add(run_id)  # its meta.json may go first
             shutil.rmtree(folder)
+        del self._numbers[run_id]
+        self._bare.discard(run_id)
 
-
-@contextlib.asynccontextmanager
-async def kept(folders: Folders, hub: Hub) -> AsyncIterator[None]:
-    """Keep *folders* as the server's runs are while the block lasts."""
-    due: dict[str, None] = {}
-    changed = asyncio.Event()
-
-    def take(events: Sequence[Event]) -> None:
-        for event in events:
-            if event.run is not None and event.id is not None and event.type not in _SILENT:
-                due[event.run] = None
-                changed.set()
-
-    async def keep() -> None:
-        await _tried(folders.begin)
-        while True:
-            await changed.wait()
-            changed.clear()
-            while due:
-                run_id = next(iter(due))
-                del due[run_id]
-                await _tried(folders.refresh, run_id)
-
-    hub.listen(take, lambda _event: False)
-    keeping = asyncio.create_task(keep())
-    try:
-        yield
-    finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-
-
-async def _tried(call: Any, *arguments: str) -> None:
-    try:
-        await to_thread.run_sync(call, *arguments)
-    except (PhysicsRunnerError, OSError) as error:
-        _LOG.warning("a job's folder could not be written; the next start tries again: %s", error)
-    except Exception:
-        _LOG.exception("a job's folder could not be written")
+    def _is_ours(self, said: str, run_id: str) -> bool:
+        """Say whether a folder whose meta.json says the run *said* is that of *run_id*."""
+        return said == run_id or (not said and run_id in self._bare)
 
 
 def _read(path: Path) -> dict[str, Any]:
