@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from physicsrunner.server import bodies
 from physicsrunner.service.options import ServerOptions
 from physicsrunner.wire import rest
+from physicsrunner.wire.reading import LARGE
 from tests.contract.architech_house import API
 from tests.contract.rest_server import RestServer, rest_server
 
@@ -52,7 +52,7 @@ def test_only_a_large_message_costs_a_thread(server: RestServer, readers: list[s
     )
     for method, path, body in calls:
         readers.clear()
-        for size in (10, 10, bodies.LARGE):
+        for size in (10, 10, LARGE):
             more = {"polite": [1, 2.5, "x" * size]}
             answer = server.call(
                 method, path, json={**body, **more}, headers={"auth-token": server.admin}
