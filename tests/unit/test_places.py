@@ -128,6 +128,43 @@ def test_a_place_that_was_taken_is_not_given_up(house: House) -> None:
     assert not house.enter().give_up()
 
 
+def test_what_has_run_for_long_keeps_what_it_has(house: House) -> None:
+    """A run that fits only without it is not leased ahead: short ones would wait behind it."""
+    house.enter(cpu_cores=2.0)
+    house.time += 60.0
+    for _ in range(10):
+        house.run(0.01, cpu_cores=1.0)
+    for _ in range(2):
+        house.enter(cpu_cores=1.0)
+    assert house.places.offer() == (Resources(2.0, 8.0, 1, 5.0), 2)
+
+
+def test_nothing_is_leased_ahead_of_long_programs_alone(house: House) -> None:
+    """Nothing ends in a moment where no short program is left."""
+    for _ in range(3):
+        house.enter()
+    house.time += 60.0
+    for _ in range(10):
+        place = house.places.enter(Resources(0.0), at_once=True)
+        place.leave()
+    assert house.places.offer()[1] == 0
+
+
+def test_who_ends_without_a_program_waits_no_more(house: House) -> None:
+    """Cancelled or failed while it waited, it takes no slot to send its files."""
+    first = house.enter(cpu_cores=4.0)
+    ended, small = house.enter(cpu_cores=4.0), house.enter(cpu_cores=0.0)
+    ended.leave()
+    assert (ended.taken, small.taken) == (False, True)
+    first.leave()
+    assert not ended.taken
+    assert house.places.free().cpu_cores == 4.0
+    house.time += 2 * LATE_S
+    assert house.places.offer()[1] == 2
+    ended.over()
+    assert house.enter(cpu_cores=4.0).taken
+
+
 def test_deliveries_that_take_long_take_slots_again(house: House) -> None:
     """As many as there are slots may be late; beyond that, work comes as its files go."""
     delivering = []

@@ -20,7 +20,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from typing import Final
 
 from physicsrunner.agent.resources import Machine
@@ -78,9 +77,12 @@ class Places:
     def offer(self) -> tuple[Resources, int]:
         """Return what to ask work for: free resources and slots, with what is free soon."""
         with self._guard:
-            now, soon = self._now(), self._ending_soon()
+            now = self._now()
+            # What has run for long is not what ends in a moment, and keeps what it has.
+            short = [place for place in self._inside if now - place.since <= SHORT_S]
+            soon = self._ending_soon() if short else 0
             taken = self._taken
-            for place in islice(self._inside, soon):
+            for place in short[:soon]:
                 taken = _changed(taken, place.needs, -1)
             for place in self._line:
                 taken = _changed(taken, place.needs, 1)
@@ -134,12 +136,15 @@ class Places:
     def leave(self, place: AgentPlace) -> None:
         """Give *place* to the next; the files of its program are still on their way."""
         with self._guard:
-            if place not in self._inside:
-                return
-            self._out(place)
             now = self._now()
-            if now - place.since <= SHORT_S:
-                self._ends.append(now)
+            if place in self._inside:
+                self._out(place)
+                if now - place.since <= SHORT_S:
+                    self._ends.append(now)
+            elif place in self._line:
+                del self._line[place]  # it ended without a program
+            else:
+                return
             place.since = now
             self._left[place] = None
             self._admit()
