@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from physicsrunner import Client
+from physicsrunner.core.run import NewStudy
 from physicsrunner.wire import rest
 from physicsrunner.wire.batch import MAX_RUNS
 from tests.contract.rest_server import RestServer, rest_server, zip_of
@@ -153,6 +155,42 @@ def test_studies_are_made_once_and_shown(server: RestServer, model: str) -> None
         assert server.call("POST", rest.STUDIES, json=wrong).status_code == 422, wrong
     batch(server, runs=[{"model_id": model, "study_id": wanted["id"]}])
     assert server.value("GET", rest.study(wanted["id"]))["counts"] == {"queued": 1}
+
+
+def test_who_may_read_few_studies_finds_them_behind_many(server: RestServer) -> None:
+    """Rights and names are asked for in the list itself, and its pages hold all there are."""
+    eve = person(server, "eve", sweeps="user")
+    mine = {"name": "sweep", "project_id": "sweeps"}
+    own = server.value("POST", rest.STUDIES, json=mine, token=eve, status=201)
+    admin = server.services.access.authenticate(server.admin)
+    for n in range(1001):  # the largest page, and one more
+        server.services.studies.create(admin, NewStudy(f"other {n}"))
+
+    def listed(query: str = "", token: str = server.admin) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = server.value("GET", rest.STUDIES + query, token=token)["data"]
+        return found
+
+    assert listed(token=eve) == listed("?name=sweep") == listed("?project_id=sweeps") == [own]
+    assert listed("?name=other 7", eve) == listed("?offset=1&project_id=sweeps") == []
+    assert len(listed("?name=other 7")) == 1
+    first, last = listed(), listed("?offset=1000")
+    assert len(first) == 1000
+    assert own in last
+    assert len({one["id"] for one in first + last}) == 1000 + len(last)
+    for wrong in ("limit=0", "limit=1001", "offset=-1", "name="):
+        assert server.call("GET", f"{rest.STUDIES}?{wrong}").status_code == 422, wrong
+    with Client(server.url, token=server.admin) as client:
+        assert client.study("sweep")["id"] == own["id"]  # and no second one of that name
+
+
+def person(server: RestServer, name: str, **projects: str) -> str:
+    """Make a person with no role but in *projects*, which are made too; return a token."""
+    server.value("POST", rest.USERS, json={"name": name, "role": None})
+    for project, role in projects.items():
+        server.value("POST", rest.PROJECTS, json={"id": project, "name": project})
+        server.value("PUT", rest.member(project, name), json={"role": role})
+    made = server.value("POST", rest.TOKENS, json={"name": "t", "user": name})
+    return str(made["token"])
 
 
 def test_a_study_of_another_is_not_joined(server: RestServer, model: str) -> None:

@@ -16,7 +16,7 @@ from physicsrunner.core.state import RunState
 from physicsrunner.errors import InvalidRequest, NotFound
 from physicsrunner.service.grants import lease_change
 from physicsrunner.store.accounts import ProjectRow
-from physicsrunner.store.base import Actor, Change, Offer, Store, StudyRow
+from physicsrunner.store.base import Actor, Change, Offer, Store, StudyFilter, StudyRow
 from physicsrunner.store.outbox import Received
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
@@ -197,8 +197,39 @@ def test_studies_are_kept_once(store: Store) -> None:
     assert [told.actor for told in store.audit(kind="study/*")] == ["ada", "bob"]
     assert store.study("s1") == first
     assert store.study("none") is None
-    assert store.studies() == [second, first]
-    assert store.studies("p") == [first]
+    assert store.studies(StudyFilter()) == [second, first]
+    assert store.studies(StudyFilter("p")) == [first]
+
+
+#: What is asked for -> which of the studies made below, by their places.
+STUDIES_ASKED: list[tuple[dict[str, Any], list[int]]] = [
+    ({"limit": 2}, [7, 6]),
+    ({"limit": 3, "offset": 2}, [5, 4, 3]),
+    ({"name": "n1"}, [7, 5, 3, 1]),
+    ({"name": "n1", "project_id": "p"}, [5]),
+    ({"name": "n"}, []),
+    ({"projects": ["p"], "creator": None}, [5, 2]),
+    ({"projects": [], "creator": "ada"}, [4]),
+    ({"projects": [], "creator": None}, []),
+    ({"projects": ["p", "q", "p"], "creator": "ada"}, [6, 5, 4, 3, 2, 0]),
+    ({"projects": ["p", "q"], "creator": "ada", "limit": 2, "offset": 3}, [3, 2]),
+    ({"projects": ["p"], "creator": "ada", "name": "n0"}, [4, 2]),
+    ({"projects": ["p"], "creator": "ada", "project_id": "q"}, []),
+    ({"projects": ["p"], "creator": "ada", "project_id": "p"}, [5, 2]),
+    ({"projects": [*map(str, range(200)), "p"], "creator": "ada"}, [5, 4, 2]),
+]
+
+
+def test_studies_are_found_by_project_name_and_who_may_see_them(store: Store) -> None:
+    """Pages hold what is asked for alone, also where many newer ones are not for that person."""
+    projects = ["q", None, "p", "q", None, "p", "q", None]
+    for n, project in enumerate(projects):
+        by = "ada" if n == 4 else "bob"
+        # Of the same moment, too, the order is the same each time.
+        store.add_study(StudyRow(f"s{n}", f"n{n % 2}", by, START + n // 2, project), STUDY)
+    for asked, there in STUDIES_ASKED:
+        found = [row.id for row in store.studies(StudyFilter(**asked))]
+        assert found == [f"s{n}" for n in there], asked
 
 
 def test_what_the_clock_asks(store: Store) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from physicsrunner.core.run import SORT_KEYS, RunFilter, RunRecord
 from physicsrunner.core.state import RunState
-from physicsrunner.store.base import Store
+from physicsrunner.store.base import Store, StudyFilter
 from physicsrunner.store.sql import SqlStore
 from tests.contract.test_store import START, make
 
@@ -33,8 +33,13 @@ FILTERS: list[dict[str, Any]] = [
 
 #: Lists of what there is much of, besides the runs; of people, agents and models there are few.
 OTHERS: dict[str, Callable[[SqlStore], object]] = {
-    "studies": lambda store: store.studies(),
-    "studies of a project": lambda store: store.studies("p1"),
+    "studies": lambda store: store.studies(StudyFilter()),
+    "studies of a project": lambda store: store.studies(StudyFilter("p1")),
+    "studies of a name": lambda store: store.studies(StudyFilter(name="n")),
+    "studies of a name for one": lambda store: store.studies(
+        StudyFilter(name="n", projects=["p1", "p2"], creator="ada")
+    ),
+    "studies of a person": lambda store: store.studies(StudyFilter(projects=[], creator="ada")),
     "events": lambda store: store.events(after=7),
     "events of a run": lambda store: store.events(f"{7:036d}"),
     "audit": lambda store: store.audit(after=7),
@@ -155,6 +160,23 @@ def test_no_other_list_reads_or_sorts_a_whole_table(filled: SqlStore, name: str)
     steps = [what for plan in found for _, _, what in plan]
     assert [what for what in steps if what.startswith("SCAN") and "INDEX" not in what] == []
     assert [what for what in steps if what == "USE TEMP B-TREE FOR ORDER BY"] == []
+
+
+@pytest.mark.parametrize("opener", ["sqlite"], indirect=True)
+def test_the_studies_of_a_member_are_walked_along_their_indexes(filled: SqlStore) -> None:
+    """Of each project, and of their own, no more is read than goes on the page."""
+    wanted = StudyFilter(projects=["p1", "p2"], creator="ada")
+    (plan,) = plans(filled, lambda store: store.studies(wanted))
+    steps = [what for _, _, what in plan]
+    index = "SEARCH studies USING INDEX ix_studies_"
+    assert [step for step in steps if " studies" in step] == [
+        f"{index}project_id_created_at (project_id=?)",
+        f"{index}project_id_created_at (project_id=?)",
+        f"{index}created_by_created_at (created_by=?)",
+    ]
+    # What comes out of the walks is put in order; they themselves only among the same moment.
+    sorts = {up for _, up, what in plan if what == "USE TEMP B-TREE FOR ORDER BY"}
+    assert not [step for _, up, step in plan if up in sorts and " studies" in step]
 
 
 def test_a_scan_and_a_sort_would_be_seen() -> None:

@@ -79,9 +79,17 @@ class QueueCalls(Asking):
         """Return how the queue stands: ``counts`` by state, who is ``next`` and why, ``agents``."""
         return dict(self._value("GET", rest.QUEUE))
 
-    def studies(self, project: str | None = None) -> _List[dict[str, Any]]:
-        """Return the studies, the newest first, with how their runs stand."""
-        params = {} if project is None else {"project_id": project}
+    def studies(
+        self,
+        project: str | None = None,
+        *,
+        name: str | None = None,
+        limit: int = 1000,
+        offset: int = 0,
+    ) -> _List[dict[str, Any]]:
+        """Return the studies (of that name), the newest first, with how their runs stand."""
+        asked = {"project_id": project, "name": name, "limit": limit, "offset": offset}
+        params = {key: value for key, value in asked.items() if value is not None}
         return list(self._value("GET", rest.STUDIES, params=params)["data"])
 
     def study(
@@ -92,7 +100,9 @@ class QueueCalls(Asking):
             uuid.UUID(name)
             return dict(self._value("GET", rest.study(name)))
         except (ValueError, NotFound):
-            found = [one for one in self.studies(project) if one["name"] == name]
+            named = self.studies(project, name=name, limit=1)
+            # A server that knows no such filter answers with the newest of all.
+            found = [one for one in named if one["name"] == name.strip()]
         if found:
             return found[0]
         wanted = {

@@ -18,13 +18,14 @@ from physicsrunner.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from physicsrunner.service import asked
 from physicsrunner.service.access import AccessService, Identity
 from physicsrunner.service.names import title_of
-from physicsrunner.store.base import Store, StudyRow
+from physicsrunner.store.base import Store, StudyFilter, StudyRow
 from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
 #: In place of a person who created a study.
 SERVER: Final = "physicsrunner"
 
+_EVERY: Final = StudyFilter()
 Documents = list[dict[str, Any]]  # inside the class, `list` is the method
 
 
@@ -97,14 +98,15 @@ class StudyService:
         """Return a study's document, with how many of its runs are in which state."""
         return self._document(self._visible(identity, study))
 
-    def list(self, identity: Identity, project: str | None = None) -> Documents:
-        """Return the studies (of one project) that the caller may read, the newest first."""
+    def list(self, identity: Identity, wanted: StudyFilter = _EVERY) -> Documents:
+        """Return a page of the studies that the caller may read and *wanted* describes."""
         self._access.require(identity, "studies:read")
-        return [
-            self._document(row)
-            for row in self._store.studies(project)
-            if self._may_read(identity, row)
-        ]
+        if wanted.name is not None:
+            wanted = replace(wanted, name=title_of(wanted.name))  # as it was kept
+        seen = self._access.visible(identity, "studies:read")
+        if seen is not None:
+            wanted = replace(wanted, projects=seen.projects, creator=seen.creator)
+        return [self._document(row) for row in self._store.studies(wanted)]
 
     def _visible(self, identity: Identity, study: str) -> StudyRow:
         found = self._store.study(study)

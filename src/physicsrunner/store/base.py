@@ -36,6 +36,7 @@ from physicsrunner.store.rows import (
     ModelRow,
     Offer,
     RunPage,
+    StudyFilter,
     StudyRow,
 )
 from physicsrunner.store.uploads import UploadStore
@@ -57,6 +58,7 @@ __all__ = [
     "RunPage",
     "RunStore",
     "Store",
+    "StudyFilter",
     "StudyRow",
     "StudyStore",
 ]
@@ -265,8 +267,8 @@ class StudyStore(Protocol):
         """Return a study; None if there is none."""
         ...
 
-    def studies(self, project: str | None = None, limit: int = 1000) -> list[StudyRow]:
-        """Return studies (of one project), the latest first."""
+    def studies(self, wanted: StudyFilter) -> list[StudyRow]:
+        """Return one page of the studies that *wanted* describes, the latest first."""
         ...
 
 

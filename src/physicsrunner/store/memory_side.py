@@ -8,7 +8,7 @@ from typing import Any
 
 from physicsrunner.errors import NotFound
 from physicsrunner.store.memory_events import MemoryEvents
-from physicsrunner.store.rows import Actor, AgentRow, FileRow, ModelRow, StudyRow
+from physicsrunner.store.rows import Actor, AgentRow, FileRow, ModelRow, StudyFilter, StudyRow
 from physicsrunner.wire.live import Event
 
 
@@ -221,8 +221,19 @@ class MemorySide(MemoryEvents):
         with self._lock:
             return self._studies.get(study_id)
 
-    def studies(self, project: str | None = None, limit: int = 1000) -> list[StudyRow]:
-        """Return studies (of one project), the latest first."""
+    def studies(self, wanted: StudyFilter) -> list[StudyRow]:
+        """Return one page of the studies that *wanted* describes, the latest first."""
         with self._lock:
-            rows = sorted(self._studies.values(), key=lambda row: row.created_at, reverse=True)
-        return [row for row in rows if project in (None, row.project_id)][:limit]
+            found = [row for row in self._studies.values() if _is_wanted(row, wanted)]
+        found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
+        return found[wanted.offset : wanted.offset + wanted.limit]
+
+
+def _is_wanted(row: StudyRow, wanted: StudyFilter) -> bool:
+    if wanted.project_id not in (None, row.project_id) or wanted.name not in (None, row.name):
+        return False
+    if wanted.projects is None:
+        return True
+    if row.project_id is None:
+        return row.created_by == wanted.creator
+    return row.project_id in wanted.projects

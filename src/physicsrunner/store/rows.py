@@ -80,6 +80,19 @@ class StudyRow:
 
 
 @dataclass(frozen=True)
+class StudyFilter:
+    """Which studies a list shows, the latest first."""
+
+    project_id: str | None = None
+    name: str | None = None  #: the whole name
+    #: Only studies of these projects, and studies of no project by `creator`; None: no such bound.
+    projects: Sequence[str] | None = None
+    creator: str | None = None
+    limit: int = 1000
+    offset: int = 0
+
+
+@dataclass(frozen=True)
 class AgentRow:
     """An agent, as it was last heard of."""
 

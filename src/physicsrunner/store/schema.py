@@ -285,8 +285,8 @@ studies: Final = Table(
     Column("created_by", String(255), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("max_concurrent_runs", Integer),
-    Index(None, "project_id", "created_at"),
     Index(None, "created_at"),
+    *(Index(None, one, "created_at") for one in ("project_id", "created_by", "name")),
 )
 
 # How many runs of each state: kept with every change, so that no list has to count.

@@ -6,13 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import JSON, Connection, insert, select, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
 
 from physicsrunner.errors import NotFound
 from physicsrunner.store import schema
 from physicsrunner.store.hot import Hot, loaded
-from physicsrunner.store.rows import Actor, AgentRow, StudyRow
+from physicsrunner.store.rows import Actor, AgentRow, StudyFilter, StudyRow
 from physicsrunner.store.sql_events import SqlEvents, Transaction
+from physicsrunner.store.sql_ways import MOST_BRANCHES
 from physicsrunner.wire.live import Event
 
 _AGENTS: Final = schema.agents.c
@@ -124,11 +139,9 @@ class SqlAgents(SqlEvents):
         with self._db.read() as connection:
             return _study(connection, study_id)
 
-    def studies(self, project: str | None = None, limit: int = 1000) -> list[StudyRow]:
-        """Return studies (of one project), the latest first."""
-        query = select(schema.studies).order_by(_STUDIES.created_at.desc()).limit(limit)
-        if project is not None:
-            query = query.where(_STUDIES.project_id == project)
+    def studies(self, wanted: StudyFilter) -> list[StudyRow]:
+        """Return one page of the studies that *wanted* describes, the latest first."""
+        query = _listed(wanted)
         with self._db.read() as connection:
             return [StudyRow(**row) for row in connection.execute(query).mappings()]
 
@@ -160,3 +173,41 @@ def _study(connection: Connection, study_id: str) -> StudyRow | None:
     query = select(schema.studies).where(_STUDIES.id == study_id)
     row = connection.execute(query).mappings().first()
     return None if row is None else StudyRow(**row)
+
+
+def _listed(wanted: StudyFilter) -> Select[Any]:
+    """Return the query for a page of studies: each of its branches walks along an index."""
+    some = _branches(wanted)
+    if wanted.name is not None or not 0 < len(some) <= MOST_BRANCHES:
+        # Few bear one name. A statement has only so many branches: for more projects it sorts.
+        query = _newest(select(schema.studies), _STUDIES).where(or_(false(), *some))
+        if wanted.name is not None:
+            query = query.where(_STUDIES.name == wanted.name)
+    elif len(some) == 1:
+        query = _newest(select(schema.studies), _STUDIES).where(*some)
+    else:
+        depth = wanted.offset + wanted.limit
+        walks = [_newest(select(schema.studies).where(one), _STUDIES).limit(depth) for one in some]
+        every = union_all(*(select(walk.subquery()) for walk in walks)).subquery()
+        query = _newest(select(every), every.c)
+    return query.limit(wanted.limit).offset(wanted.offset)
+
+
+def _branches(wanted: StudyFilter) -> list[ColumnElement[bool]]:
+    """Return what a study may be, each by itself, by its project and who may see it."""
+    # Beside a name, whose index is the one to be walked along, no other is to be thought of.
+    project = _STUDIES.project_id if wanted.name is None else func.coalesce(_STUDIES.project_id, "")
+    if wanted.project_id is not None:
+        bounded = wanted.projects is not None and wanted.project_id not in wanted.projects
+        return [] if bounded else [project == wanted.project_id]
+    if wanted.projects is None:
+        return [true()]
+    found = [project == one for one in dict.fromkeys(wanted.projects)]
+    if wanted.creator is not None:
+        found.append(and_(_STUDIES.project_id.is_(None), _STUDIES.created_by == wanted.creator))
+    return found
+
+
+def _newest(query: Select[Any], columns: Any) -> Select[Any]:
+    """Return *query* with the newest first; of the same moment the order is always the same."""
+    return query.order_by(columns.created_at.desc(), columns.id.desc())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from physicsrunner.core.run import NewStudy
 from physicsrunner.server.auth import Allowed
@@ -16,6 +16,7 @@ from physicsrunner.server.rest.documents import REQUEST, RUN_ID
 from physicsrunner.server.rest.simulations import requested
 from physicsrunner.service.access import Identity
 from physicsrunner.service.services import Services
+from physicsrunner.store.base import StudyFilter
 from physicsrunner.wire import codec, rest
 from physicsrunner.wire.batch import BATCH_MARKS, BatchAnswer, BatchRequest, runs_of, study_of
 from physicsrunner.wire.reading import MOST_MARKS, check_values, marks
@@ -26,6 +27,7 @@ Creator = Annotated[Identity, Allowed("runs:create")]
 StudyReader = Annotated[Identity, Allowed("studies:read")]
 StudyCreator = Annotated[Identity, Allowed("studies:create")]
 
+_DEEPEST: Final = 100_000  # the largest offset, as of runs
 _STUDY_ID = "8d0fe1f5-4f0b-4f0e-8f4f-2f7f1a1b9c11"
 _STUDY = {
     "id": _STUDY_ID,
@@ -101,9 +103,21 @@ def _create_many(services: Services, who: Identity, body: bytes) -> Response:
     summary="List studies",
     responses=gives({"data": [_SHAPE]}, {"data": [_STUDY]}),
 )
-async def list_studies(who: StudyReader, parts: Shared, project_id: str | None = None) -> Response:
-    """List the studies that the caller may see, the newest first, with how their runs stand."""
-    found = await to_thread.run_sync(parts.services.studies.list, who, project_id)
+async def list_studies(
+    who: StudyReader,
+    parts: Shared,
+    project_id: str | None = None,
+    name: Annotated[str | None, Query(description="The whole name")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    offset: Annotated[int, Query(ge=0, le=_DEEPEST)] = 0,
+) -> Response:
+    """
+    List the studies that the caller may see, the newest first, with how their runs stand.
+
+    A page with fewer than ``limit`` is the last one.
+    """
+    wanted = StudyFilter(project_id, name, limit=limit, offset=offset)
+    found = await to_thread.run_sync(parts.services.studies.list, who, wanted)
     return plain_answer({"data": found})
 
 
