@@ -179,12 +179,28 @@ def test_a_program_of_before_takes_its_place_whoever_waits(house: House, tmp_pat
     """Taken up again it runs already: new work waits until it has ended."""
     grants = [LeaseGrant(run, 1, 1, "n", 0.0, 15.0, token="t") for run in "ab"]
     for grant in grants:
-        prepare(tmp_path, grant, "http://server")
+        work = prepare(tmp_path, grant, "http://server")
+        (work.root / ".physicsrunner/program").mkdir()
+        (work.root / ".physicsrunner/program/pid").touch()
+    for number in range(MACHINE.slots - 1):
+        house.begin(f"new{number}")
+    for work in unfinished(tmp_path):
+        if work.run in "ab":
+            assert house.attempts.begin(work)
+    wait_until(lambda: len(house.runner.places) == 4)
+    assert all(place.taken for place in house.runner.places.values())
+    assert house.places.offer()[1] == 0
+
+
+def test_what_was_only_leased_before_waits_for_a_slot(house: House, tmp_path: Path) -> None:
+    """Of runs that were leased ahead by a process that was killed no more begin than may run."""
+    for run in "abcdef":
+        prepare(tmp_path, LeaseGrant(run, 1, 1, "n", 0.0, 15.0, token="t"), "http://server")
     for work in unfinished(tmp_path):
         assert house.attempts.begin(work)
-    wait_until(lambda: len(house.runner.places) == 2)
-    assert all(place.taken for place in house.runner.places.values())
-    assert house.places.offer()[1] == 1
+    wait_until(lambda: len(house.runner.places) == 6)
+    taken = [place.taken for place in house.runner.places.values()]
+    assert sum(taken) == MACHINE.slots
 
 
 def test_an_attempt_is_carried_out_once_at_a_time(house: House, tmp_path: Path) -> None:

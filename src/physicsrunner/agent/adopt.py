@@ -111,6 +111,11 @@ def terms_of(work: Work) -> Terms:
         return Terms()
 
 
+def has_program(work: Work) -> bool:
+    """Say whether the attempt's program was started: it may run now."""
+    return os.path.exists(f"{work.root}/.physicsrunner/program/pid")  # noqa: PTH110 (never raises)
+
+
 def unfinished(work: Path, log: logging.Logger | None = None) -> Iterator[Work]:
     """Yield the attempts that were begun and not finished, the oldest first."""
     found = []

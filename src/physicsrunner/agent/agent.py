@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from physicsrunner.agent.acquire import BATCH, POLL_S, Acquirer
-from physicsrunner.agent.adopt import Work, place_of, prepare, sweep, unfinished
+from physicsrunner.agent.adopt import Work, has_program, place_of, prepare, sweep, unfinished
 from physicsrunner.agent.attempts import REDELIVER_S, Attempts, CarryOut
 from physicsrunner.agent.contact import Contact, boot_clock
 from physicsrunner.agent.drain import OnTerm
@@ -200,7 +200,8 @@ class Agent:
         sweep(self.work)
         if not is_network(self.work):  # what is removed there may come back under another name
             self._spares.start()
-        for work in unfinished(self.work, self._log):
+        # What runs comes before what waited for it.
+        for work in sorted(unfinished(self.work, self._log), key=has_program, reverse=True):
             self._log.info("taking up run %s, attempt %d again", work.run, work.attempt)
             self.attempts.begin(work)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from physicsrunner.agent.adopt import Terms, Work, finish, terms_in, terms_of
+from physicsrunner.agent.adopt import Terms, Work, finish, has_program, terms_in, terms_of
 from physicsrunner.agent.places import AgentPlace, Places
 from physicsrunner.agent.spares import Spares
 from physicsrunner.errors import NotFound, PhysicsRunnerError, StorageFull
@@ -168,8 +168,9 @@ class Attempts:
             if held is not None and (held.thread is not None or held.due > self._now()):
                 return False
             terms = terms_of(work) if grant is None else terms_in(grant)
-            # A program of before runs already; it takes what it takes.
-            place = self._places.enter(terms.resources, at_once=grant is None)
+            # A program of before runs already; it takes what it takes. What was only leased waits.
+            runs = grant is None and has_program(work)
+            place = self._places.enter(terms.resources, at_once=runs)
             fresh = Held(work, terms, self._carry.control(), place)
             if held is not None and held.lost:
                 fresh.lost = True
