@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import threading
+import time
 import uuid
 import zipfile
 import zlib
@@ -19,6 +20,7 @@ import pytest
 import requests
 import zstandard
 
+from physicsrunner.server.rest import logs
 from physicsrunner.wire import rest
 from physicsrunner.wire.frames import encode_frame
 from tests.contract.rest_server import RestServer, frame, rest_server, zip_of
@@ -280,6 +282,27 @@ def test_a_followed_log_ends_with_the_token_of_who_follows(server: RestServer) -
     thread.join(20)
     assert not thread.is_alive()
     assert b"".join(got) == b"before\n"
+
+
+def test_who_is_never_done_reading_is_asked_for_their_token_again(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that always has more, as a slow reader's, ends with the token too."""
+    monkeypatch.setattr(logs, "LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(logs._Reader, "read", lambda *_: (b"more\n", 5))
+    run, _ = server.claim()
+    made = server.value("POST", rest.TOKENS, json={"name": "follows"})
+    with requests.get(
+        f"{server.url}{rest.simulation(run)}/logs?follow=true",
+        headers={"Authorization": f"Bearer {made['token']}"},
+        stream=True,
+        timeout=30,
+    ) as answer:
+        pieces = answer.iter_content(5)
+        assert next(pieces) == b"more\n"
+        server.value("DELETE", rest.token(made["id"]))
+        until = time.monotonic() + 20.0
+        assert any(time.monotonic() > until or not piece for piece in pieces) is False
 
 
 def test_series_are_read_line_by_line(server: RestServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -155,12 +156,17 @@ class _Reader:
                 changed.clear()
                 # Asked before reading: what is read after the end is all there is.
                 ended = await to_thread.run_sync(self._ended)
+                data, until = b"", time.monotonic() + LOOK_AGAIN_S
                 while not self._lost:
                     data, _ = await to_thread.run_sync(self.read, offset, PIECE)
                     if not data:
                         break
                     offset += len(data)
                     yield data
+                    if time.monotonic() >= until:
+                        break
+                if data:
+                    continue  # a log that always has more, or who reads slowly, ends no check
                 if ended or self._parts.hub.closed:
                     return
                 with anyio.move_on_after(LOOK_AGAIN_S):
