@@ -18,7 +18,8 @@ def command(call: Invocation, runs: tuple[str, ...]) -> int:
     new one says which it repeats.
     """
     with call.client() as client:
-        return each_run(call, runs, client.retry, _told)
+        # One after the other: the new runs stand in the queue in the order in which they are made.
+        return each_run(call, runs, client.retry, _told, at_once=1)
 
 
 def _told(answer: dict[str, Any]) -> str:
