@@ -267,6 +267,8 @@ class Agent:
                 self._give_back(grant)
             return False
         begun = sum(self._begin(grant) for grant in grants)
+        if self._draining.is_set() and self._how is OnTerm.HAND_BACK:
+            self.attempts.hand_back()  # asked for while they were begun
         if begun:
             self._busy = self._now()
         return begun == len(grants) == min(slots, BATCH)

@@ -150,8 +150,6 @@ def _last_line(log: Path, redact: Callable[[str], str]) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    if begin:
-        text = text.partition("\n")[2]
-    # Before anything is cut: half a secret would not be known as one.
-    lines = redact(text).splitlines()
+    # Before anything is cut: half a secret would not be known as one. Nor is the first line whole.
+    lines = redact(text).splitlines()[1 if begin else 0 :]
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
