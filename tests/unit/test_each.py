@@ -102,6 +102,15 @@ def test_a_server_that_is_gone_ends_it_at_once(over: threading.Event) -> None:
     assert len(asked) <= AT_ONCE + 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C means what it means in a program of its own: a worker of pytest-xdist ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_waits_for_no_answer(over: threading.Event) -> None:
     """It ends while requests are under way, and no other is begun."""
     together = threading.Barrier(AT_ONCE)
