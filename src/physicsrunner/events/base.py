@@ -245,7 +245,13 @@ class Listener(ABC):
             await asyncio.gather(keeper, return_exceptions=True)
             for message in waiting:  # cancelled half way: somebody else may have them
                 with contextlib.suppress(Exception):
-                    await message.nak()
+                    if self._was_handled(message):  # cancelled before it was acknowledged
+                        await message.ack()
+                    else:
+                        await message.nak()
+
+    def _was_handled(self, message: Any) -> bool:
+        return (message.headers or {}).get(live.MESSAGE_ID) in self._handled
 
     async def _keep(self, waiting: Sequence[Any]) -> None:
         """Tell NATS now and then that we are still at it."""
