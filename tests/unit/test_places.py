@@ -115,6 +115,13 @@ def test_programs_that_turn_out_longer_are_not_leased_ahead(house: House) -> Non
     assert house.places.offer()[1] == 0
 
 
+def test_the_moment_between_two_short_programs_counts_too(house: House) -> None:
+    """Where nothing runs just now, slots and those that end soon are asked for together."""
+    for _ in range(10):
+        house.run(0.01)
+    assert house.places.offer()[1] == MACHINE.slots + 2
+
+
 def test_who_gives_up_makes_way(house: House) -> None:
     """What waited behind it, and fits, begins at once."""
     house.enter(cpu_cores=2.0)

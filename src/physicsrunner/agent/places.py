@@ -80,7 +80,8 @@ class Places:
             now = self._now()
             # What has run for long is not what ends in a moment, and keeps what it has.
             short = [place for place in self._inside if now - place.since <= SHORT_S]
-            soon = self._ending_soon() if short else 0
+            room = len(self._inside) < self._machine.slots
+            soon = self._ending_soon() if short or room else 0
             taken = self._taken
             for place in short[:soon]:
                 taken = _changed(taken, place.needs, -1)
