@@ -251,6 +251,33 @@ def test_runs_that_were_asked_to_stop_are_counted(database: Database) -> None:
         assert connection.execute(query).scalar() == 0
 
 
+def test_many_that_open_a_new_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """SQLite itself refuses one of two that both turn a new file into one with a log."""
+    failed: list[BaseException] = []
+
+    def work(url: str, together: threading.Barrier) -> None:
+        one = Database(url)
+        try:
+            together.wait(60)
+            with one.read() as connection:
+                connection.execute(text("SELECT 1"))
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            one.close()
+
+    for number in range(25):
+        together = threading.Barrier(8)
+        url = f"sqlite:///{tmp_path / str(number)}.db"
+        threads = [threading.Thread(target=work, args=(url, together)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+
+    assert failed == []
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_servers_that_start_at_once_migrate_once(database: Database, old: bool) -> None:
     """Whoever comes second waits and finds the tables there."""

@@ -21,7 +21,9 @@ SQLite's files belong on a local disk.
 from __future__ import annotations
 
 import select as polling
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,6 +47,7 @@ from physicsrunner.store.readers import Readers
 
 BUSY_MS: Final = 10_000
 CONNECT_S: Final = 10
+_OPENED_S: Final = 0.005  #: after this a file that others open is asked again
 LOG_PAGES: Final = 4000
 WRITERS: Final = 7_231_909_001  #: the advisory lock of whoever writes, on PostgreSQL
 _LOCK: Final = f"SELECT pg_advisory_xact_lock({WRITERS})"
@@ -317,9 +320,9 @@ def _sqlite_connect(dbapi_connection: Any, _record: Any) -> None:
     # The driver must not begin transactions by itself: we say IMMEDIATE where we write.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+    _write_ahead(cursor)
     for pragma in (
-        f"busy_timeout={BUSY_MS}",
-        "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
         "temp_store=MEMORY",
@@ -329,6 +332,21 @@ def _sqlite_connect(dbapi_connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    # Two that open a new file at once each read it and want it for themselves: SQLite refuses one
+    # without waiting, for two that waited would wait for each other. So the waiting is done here.
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_OPENED_S)
+        else:
+            return
 
 
 def _sqlite_begin(connection: Connection) -> None:
