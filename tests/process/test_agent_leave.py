@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -141,28 +142,41 @@ def test_an_agent_on_which_runs_keep_failing_at_start_is_paused(fleet: Fleet) ->
 def test_systemd_hears_of_the_agent_and_main_py_does_not(fleet: Fleet) -> None:
     """READY when it is at work, signs of life in time, STOPPING; its variables are its own."""
     address = str(fleet.rope / "notify")
+    heard: list[bytes] = []
+
+    def listen() -> None:
+        while b"STOPPING=1" not in (message := line.recv(1000)):
+            heard.append(message)
+        heard.append(message)
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(address)
         line.settimeout(60)
-        variables = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "300000"}
-        agent = fleet.agent("here", "--slots", "1", **variables)
-        heard = [line.recv(1000)]
-        assert heard[0].startswith(b"READY=1\nSTATUS=here at http://")
-        run = fleet.submit("one")
-        pid = fleet.started("one")
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-        assert b"NOTIFY_SOCKET" not in environment
-        assert b"WATCHDOG" not in environment
-        assert line.recv(1000).startswith(b"WATCHDOG=1\nSTATUS=")
-        fleet.let_go("one")
-        fleet.check_all({"one": run})
-        agent.kill(signal.SIGTERM)
-        assert agent.wait() == 0
-        line.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                heard.append(line.recv(1000))
-    assert heard[-1].startswith(b"STOPPING=1")
+        # All the time, as systemd does: the kernel keeps ten messages.
+        listening = threading.Thread(target=listen)
+        listening.start()
+        try:
+            variables = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "300000"}
+            agent = fleet.agent("here", "--slots", "1", **variables)
+            wait_until(lambda: heard, timeout=60, on_timeout=agent.story)
+            assert heard[0].startswith(b"READY=1\nSTATUS=here at http://")
+            run = fleet.submit("one")
+            pid = fleet.started("one")
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"NOTIFY_SOCKET" not in environment
+            assert b"WATCHDOG" not in environment
+            before = len(heard)
+            wait_until(lambda: len(heard) > before, on_timeout=agent.story)
+            assert heard[-1].startswith(b"WATCHDOG=1\nSTATUS=")
+            fleet.let_go("one")
+            fleet.check_all({"one": run})
+            agent.kill(signal.SIGTERM)
+            assert agent.wait() == 0
+        finally:
+            with contextlib.suppress(OSError):  # where it said nothing of its end
+                line.sendto(b"STOPPING=1 not said", address)
+            listening.join()
+    assert heard[-1].startswith(b"STOPPING=1\n")
 
 
 def test_an_agent_that_holds_runs_is_removed_by_force_alone(fleet: Fleet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
-from physicsrunner.agent import resources
+from physicsrunner.agent import notify, resources
 from physicsrunner.agent.drain import ended_by_signals
 from physicsrunner.agent.enroll import Asked, Credentials, credentials, kind_of, read, subject_of
 from physicsrunner.agent.notify import Notifier, forget, from_environment
@@ -85,6 +86,27 @@ def test_systemd_is_told(tmp_path: Path) -> None:
     forget(environ)
     assert environ == {}
     from_environment(environ, 7).ready("nobody hears")
+
+
+def test_a_service_manager_that_does_not_read_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its queue is full after a few messages; the rest are let be, the last after a moment."""
+    monkeypatch.setattr(notify, "PATIENCE_S", 0.01)
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind(address)
+        notifier = Notifier(address, 3.0)
+        for _ in range(2000):  # more than any machine's queue takes
+            notifier.alive()
+        notifier.stopping("bye")
+        line.setblocking(False)
+        heard = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard.append(line.recv(1000))
+    assert set(heard) == {b"WATCHDOG=1"}
+    assert len(heard) < 2000, "the queue was never full"
 
 
 @pytest.mark.parametrize("make", [agent_unit, server_unit])

@@ -1,7 +1,8 @@
 """
 Telling systemd how the agent is (sd_notify), with the standard library.
 
-Promises: without a service manager, or when it does not listen, nothing happens and nothing fails.
+Promises: without a service manager, or when it does not listen, nothing happens and nothing fails;
+when it does not read either, a sign of life waits for nothing and the others for a moment.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+PATIENCE_S = 10.0  # with a manager whose queue is full: it takes some messages of all services
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,14 @@ class Notifier:
     def alive(self, status: str | None = None) -> None:
         """A sign of life."""
         text = "WATCHDOG=1" if self.watchdog_s else ""
-        self._send("\n".join(part for part in (text, status and f"STATUS={_line(status)}") if part))
+        said = "\n".join(part for part in (text, status and f"STATUS={_line(status)}") if part)
+        self._send(said, wait=False)  # the next one comes soon
 
     def stopping(self, status: str) -> None:
         """The agent is about to end."""
         self._send(f"STOPPING=1\nSTATUS={_line(status)}")
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str, *, wait: bool = True) -> None:
         if not self.address or not text:
             return
         # "@" stands for the zero byte of an abstract address.
@@ -43,6 +46,7 @@ class Notifier:
             suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line,
         ):
+            line.settimeout(PATIENCE_S if wait else 0.0)
             line.sendto(text.encode(), address)
 
 
