@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import stat
 import threading
@@ -55,7 +56,7 @@ class Up:
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
         self.data = processes.folder / "data"
-        self.port = "0"
+        self.port = str(processes.port())
         self.start()
 
     def start(self) -> None:
@@ -68,7 +69,7 @@ class Up:
             on_timeout=self.process.story,
         )
         assert found is not None
-        self.url, self.port = found[1].decode(), found[2].decode()
+        self.url = found[1].decode()
 
     def call(self, method: str, path: str, **kwargs: Any) -> Any:
         """Make one request as the administrator."""
@@ -221,7 +222,7 @@ def outcome(*, delivered: bool) -> RunResult:
 @contextmanager
 def running(url: str, token: str, work: Path, runner: FakeRunner) -> Iterator[Agent]:
     """Run an agent with one slot in a thread; its clock hurries."""
-    clock = iter(range(0, 10**6, 100))
+    clock = itertools.count(0.0, 100.0)
     http = Http(url, token)
     agent = Agent(
         Credentials(url, "here", token),
@@ -230,7 +231,7 @@ def running(url: str, token: str, work: Path, runner: FakeRunner) -> Iterator[Ag
         http=http,
         carry_out=runner,
         poll_s=0.05,
-        now=lambda: float(next(clock)),
+        now=lambda: next(clock),
     )
     thread = threading.Thread(target=agent.run)
     with locked(work):

@@ -30,7 +30,7 @@ class DesignProcess:
 
     def __init__(self, processes: Processes) -> None:
         self.folder = processes.folder / "designs"
-        self.port = 0
+        self.port = processes.port()
         self._processes = processes
         keep_design(self.folder, "bridge-7", BRIDGE)
         self.start()
@@ -41,11 +41,9 @@ class DesignProcess:
         argv += [str(self.port), str(self.folder)]
         root = Path(__file__).parents[2]
         self.started: Started = self._processes.start(argv, name="designs", cwd=root)
-        found = wait_until(
+        wait_until(
             lambda: LISTENING.search(self.started.log.read_bytes()), on_timeout=self.started.story
         )
-        assert found is not None
-        self.port = int(found[2])
 
     def kill(self) -> None:
         """End it as a power cut would."""

@@ -187,7 +187,7 @@ def test_a_listener_that_was_away_gets_all_it_missed_once(
     assert first == runs()
     # NATS writes down a moment later what was acknowledged (at its end: all), and what it had not
     # written down when it was killed comes again.
-    nats_server.close()
+    nats_server.stop()
     nats_server.start()
     happen(server, 3)
     nats_server.restart()

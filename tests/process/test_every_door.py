@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -32,8 +31,7 @@ class Doors:
     """A server with all doors, an agent, and a program without a token at each door."""
 
     def __init__(self, processes: Processes) -> None:
-        with closing(socket.create_server(("127.0.0.1", 0))) as free:
-            self.port = free.getsockname()[1]
+        self.port = processes.port()
         self.fleet = Fleet(
             processes,
             PHYSICSRUNNER_DOORS=", ".join(DOORS),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -66,9 +65,7 @@ def behind(processes: Processes, tmp_path: Path) -> Iterator[Behind]:
     require("nginx")
     server = processes.server(PHYSICSRUNNER_TRUSTED_PROXIES="127.0.0.1")
     pair = signed(tmp_path, "localhost", "127.0.0.1")
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = processes.port()
     nginx = Nginx(tmp_path / "nginx", configuration(server.port, port, pair), port)
     yield Behind(server, f"https://127.0.0.1:{port}", pair)
     nginx.close()

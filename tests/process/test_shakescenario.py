@@ -54,7 +54,7 @@ class Shake:
         self.folder.mkdir()
         self.rope = processes.folder / "rope"
         self.rope.mkdir()
-        self.port = 0
+        self.port = processes.port()
         self.workers = workers
         self.started = self.start()
         self.call("POST", f"{rest.MODELS}?name=shaky", data=zip_of({"main.py": MAIN}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -50,12 +49,6 @@ def _matches(expected: str, output: str) -> bool:
     return re.fullmatch(".*".join(parts), " ".join(output.split())) is not None
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
-        return port
-
-
 def _answers(url: str) -> bool:
     try:
         return requests.get(f"{url}/health", timeout=2).ok
@@ -75,7 +68,7 @@ def test_every_command_of_the_tutorial_works(
         path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    port = _free_port()  # the page's server is on the default port; tests may run side by side
+    port = processes.port()  # the page's server is on the default port; tests may run side by side
     url = f"http://127.0.0.1:{port}"
     environment = processes.environment(
         {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ class Receiver:
         self.mode.write_text(mode)
         self.secret.write_text(SECRET)
         self._processes = processes
-        self.port = 0
+        self.port = processes.port()
         self.process = self._start()
 
     def _start(self) -> Started:
@@ -43,13 +42,11 @@ class Receiver:
             name="receiver",
             cwd=ROOT,
         )
-        found = wait_until(
-            lambda: re.search(r"listening on (\d+)", started.output()),
-            timeout=30,
+        wait_until(
+            lambda: f"listening on {self.port}\n" in started.output(),
+            timeout=60,
             on_timeout=started.story,
         )
-        assert found is not None
-        self.port = int(found[1])
         return started
 
     def restart(self) -> None:
@@ -63,7 +60,8 @@ class Receiver:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return all requests."""
-        return [json.loads(line) for line in self.file.read_text().splitlines()]
+        whole, _, _ = self.file.read_text().rpartition("\n")  # not a line that is being written
+        return [json.loads(line) for line in whole.splitlines()]
 
     def took(self) -> list[int]:
         """Return the ids of the events it answered with success, in the order they came."""

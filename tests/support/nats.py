@@ -7,7 +7,6 @@ the test, and comes back after `kill` (kill -9) on the same port with the stream
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.support.ports import Port
 from tests.support.wait import wait_until
 
 START_S: Final = 30.0
@@ -28,7 +28,8 @@ class NatsServer:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log = folder / "nats.log"
-        self.port = 0
+        self._port = Port()  # also while it is killed
+        self.port = self._port.number
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -52,14 +53,11 @@ class NatsServer:
         """Start it (again), and wait until it takes connections; silent when it runs."""
         if self.alive:
             return
-        ports = self.folder / "ports"
-        shutil.rmtree(ports, ignore_errors=True)
-        ports.mkdir()
         path = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
         argv = [
             *(shutil.which("nats-server", path=path) or "nats-server", "--addr", "127.0.0.1"),
-            *("--port", str(self.port or -1), "--jetstream", "--store_dir"),
-            *(str(self.folder / "jetstream"), "--ports_file_dir", str(ports)),
+            *("--port", str(self.port), "--jetstream"),
+            *("--store_dir", str(self.folder / "jetstream")),
         ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -69,7 +67,7 @@ class NatsServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_until(lambda: self._ready(ports), timeout=START_S, on_timeout=self.story)
+        wait_until(self._ready, timeout=START_S, on_timeout=self.story)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send it a signal, and after SIGKILL wait until it is gone."""
@@ -84,8 +82,8 @@ class NatsServer:
         self.kill()
         self.start()
 
-    def close(self) -> None:
-        """End it."""
+    def stop(self) -> None:
+        """End it politely."""
         if self._process is not None and self.alive:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
@@ -94,23 +92,19 @@ class NatsServer:
             except subprocess.TimeoutExpired:
                 self.kill()
 
+    def close(self) -> None:
+        """End it for good."""
+        self.stop()
+        self._port.close()
+
     def story(self) -> str:
         """Say how it is and what it printed last."""
         state = "runs" if self.alive else "has ended"
         return f"nats-server {state}; it printed:\n{self.log.read_text(errors='replace')[-4000:]}"
 
-    def _ready(self, ports: Path) -> bool:
+    def _ready(self) -> bool:
         if not self.alive:
             raise AssertionError(self.story())
-        if not self.port:
-            for file in ports.glob("*.ports"):
-                try:
-                    addresses = json.loads(file.read_text())["nats"]
-                except ValueError:
-                    return False  # not written to its end yet
-                self.port = int(addresses[0].rpartition(":")[2])
-        if not self.port:
-            return False
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as sock:
                 return sock.recv(4) == b"INFO"

@@ -20,7 +20,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -28,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.ports import Port
 from tests.support.require import require_module, unavailable
 from tests.support.wait import wait_until
 
@@ -60,7 +60,8 @@ class PostgresServer:
         self.folder = Path(tempfile.mkdtemp(prefix="physicsrunner-pg-", dir=folder))
         self.data = self.folder / "data"
         self.log = self.folder / "log"
-        self.port = 0
+        self._port = Port()  # also while it is killed
+        self.port = self._port.number
         self._process: subprocess.Popen[bytes] | None = None
         self._names: list[str] = []
 
@@ -87,7 +88,6 @@ class PostgresServer:
             return
         if not self.data.exists():
             self._init()
-        self.port = self.port or _free_port()
         (self.data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
         options = {
             "port": str(self.port),
@@ -170,6 +170,7 @@ class PostgresServer:
             except subprocess.TimeoutExpired:
                 self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._port.close()
 
     def story(self) -> str:
         """Say how it is and what it printed last."""
@@ -237,13 +238,6 @@ def _account() -> dict[str, Any]:
         return {}
     entry = pwd.getpwnam(USER)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def _children(pid: int) -> list[int]:

@@ -8,7 +8,7 @@ Promises of `Processes` (the fixture ``processes``):
   outlived its parents.
 - A server that ended unasked fails the test, with the end of its output.
 - No process sees the settings of the person who runs the tests: HOME is a folder of the test.
-- No port is chosen here: servers choose a free one and print it.
+- A port that it gave stays the test's own, also while a server is killed and not yet back.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.invariants import check_folder
+from tests.support.ports import Port
 from tests.support.wait import wait_until
 
 MARK = "PHYSICSRUNNER_TEST_MARK"
@@ -112,7 +113,7 @@ class ServerProcess:
         self, owner: Processes, data: Path, arguments: Sequence[str], environment: Mapping[str, str]
     ) -> None:
         self.data = data
-        self.port = 0
+        self.port = owner.port()
         self.damaged = False  #: a test did what no server does: its database is not checked
         self._owner = owner
         self._arguments = list(arguments)
@@ -130,7 +131,7 @@ class ServerProcess:
 
         found = wait_until(line, timeout=START_S, on_timeout=started.story)
         assert found is not None
-        self.port = int(found[2])
+        assert int(found[2]) == self.port
         return started
 
     @property
@@ -200,6 +201,7 @@ class Processes:
         self.mark = uuid.uuid4().hex
         self.started: list[Started] = []
         self.servers: list[ServerProcess] = []
+        self._ports: list[Port] = []
         (folder / "home").mkdir(parents=True, exist_ok=True)
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -243,6 +245,11 @@ class Processes:
         """Start ``python -m physicsrunner`` with *arguments*."""
         argv = [sys.executable, "-m", "physicsrunner", *arguments]
         return self.start(argv, environment=environment, name=name, cwd=cwd)
+
+    def port(self) -> int:
+        """Return a port of 127.0.0.1 that nobody else is given while this test goes on."""
+        self._ports.append(Port())
+        return self._ports[-1].number
 
     def server(
         self, data: Path | None = None, *arguments: str, **environment: str
@@ -312,6 +319,8 @@ class Processes:
                 left = self.marked()
         for pid in left:
             end_process(pid)
+        for port in self._ports:
+            port.close()
         for server in self.servers:
             server.check()
         if died:

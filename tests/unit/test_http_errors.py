@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import math
-import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from physicsrunner.core.state import RunState
 from physicsrunner.server.decoding import decoder
 from physicsrunner.wire.frames import FrameDecoder
 from physicsrunner.wire.messages import Report, SyncOp
+from tests.support.ports import Port
 
 Answer = tuple[int, dict[str, str], bytes]
 RUN = "3f2b8c1e-0000-4000-8000-000000000001"
@@ -180,10 +181,8 @@ def test_retry_after_reaches_the_caller(scripted: Scripted, http_of: Callable[..
 
 def test_nobody_there(http_of: Callable[..., Http]) -> None:
     """A refused connection means: not available, try again; the token is not in the text."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(errors.ServerUnavailable) as caught:
-        http_of(f"http://127.0.0.1:{port}", "secret-token").request("GET", "/x")
+    with closing(Port()) as port, pytest.raises(errors.ServerUnavailable) as caught:
+        http_of(f"http://127.0.0.1:{port.number}", "secret-token").request("GET", "/x")
     assert caught.value.retryable
     assert "secret-token" not in str(caught.value)
 
@@ -358,11 +357,9 @@ def test_fetch_goes_on(scripted: Scripted, uplink_of: Callable[..., NativeUplink
 
 def test_why_nobody_answers_is_short_and_human(http_of: Callable[..., Http]) -> None:
     """A warning of a run says what a person can do something about, not what a library did."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(errors.ServerUnavailable) as caught:
-        http_of(f"http://127.0.0.1:{port}").request("GET", "/x")
-    assert str(caught.value) == f"http://127.0.0.1:{port}: no answer (connection refused)"
+    with closing(Port()) as port, pytest.raises(errors.ServerUnavailable) as caught:
+        http_of(f"http://127.0.0.1:{port.number}").request("GET", "/x")
+    assert str(caught.value) == f"http://127.0.0.1:{port.number}: no answer (connection refused)"
     with pytest.raises(errors.ServerUnavailable, match=r"no answer \(the host's name is not known"):
         http_of("http://no-such-host.invalid").request("GET", "/x")
 

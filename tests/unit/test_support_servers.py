@@ -1,14 +1,17 @@
-"""The tests' own PostgreSQL and NATS servers."""
+"""The tests' own PostgreSQL and NATS servers, and the ports on which such servers listen."""
 
 from __future__ import annotations
 
+import errno
 import socket
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from tests.support.nats import NatsServer
+from tests.support.ports import Port
 from tests.support.postgres import PostgresServer
 
 
@@ -47,3 +50,17 @@ def test_a_killed_nats_server_comes_back_on_its_port(nats_server: NatsServer) ->
     assert nats_server.port == port
     with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
         assert sock.recv(4) == b"INFO"
+
+
+def test_a_port_is_kept_for_a_server_that_is_away() -> None:
+    """Server after server listens on it; between them nobody is there, and nobody is given it."""
+    with closing(Port()) as port:
+        place = ("127.0.0.1", port.number)
+        for _ in range(2):
+            with socket.create_server(place), socket.create_connection(place, timeout=5):
+                pass
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(place, timeout=5)
+            with socket.socket() as other, pytest.raises(OSError, match="in use") as taken:
+                other.bind(place)  # as a port that the kernel chooses is looked for
+            assert taken.value.errno == errno.EADDRINUSE
