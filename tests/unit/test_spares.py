@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,67 @@ def test_what_was_written_after_it_was_emptied_is_never_given(place: Place) -> N
     roots = [place.given(f"new{number}") for number in range(TOGETHER)]
     assert sum(root is not None for root in roots) == TOGETHER - 1
     assert not list(place.work.rglob("late.txt"))
+
+
+def again(place: Place, spoil: Callable[[Path], object]) -> list[Path | None]:
+    """Give all folders that were kept, keep them again spoilt, and give them once more."""
+    place.keep(TOGETHER)
+    wait_until(lambda: settled(place.work / ".spare"))
+    (place.work / ".spare" / "now").mkdir()
+    (place.work / ".spare" / "now").rmdir()
+    roots = [place.given(f"new{number}") for number in range(TOGETHER)]
+    for root in roots:
+        assert root is not None
+        (root / ".physicsrunner" / "program" / "pid").write_text(f"{own_id()}\n")
+        spoil(root)
+        assert place.spares.keep(str(root))
+    return [place.given(f"newer{number}") for number in range(TOGETHER)]
+
+
+def settled(folder: Path) -> bool:
+    """Say whether nothing was changed in *folder* for more than some ticks of a clock."""
+    return folder.lstat().st_mtime_ns + 60_000_000 < time.time_ns()
+
+
+def spoilt_in_secret(root: Path) -> None:
+    """Leave a file in a folder whose times then say that nobody was there."""
+    before = (root / "outputs" / "plots").stat()
+    (root / "outputs" / "plots" / "left.txt").write_text("secret")
+    os.utime(root / "outputs" / "plots", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("spoil", [spoilt_in_secret, lambda root: (root / "inputs/a").touch()])
+def test_a_spare_is_used_again_and_again(place: Place, spoil: Callable[[Path], object]) -> None:
+    """What the second attempt in a folder left is gone for the third, whatever the times say."""
+    fresh = place.attempt("fresh")
+    for name in ("config.json", "inputs/link", ".physicsrunner/program/pid"):
+        (fresh / name).unlink()
+    shutil.rmtree(fresh / "outputs" / "deep")
+    for root in again(place, spoil):
+        assert root is not None
+        assert shape(root) == shape(fresh)
+
+
+def test_the_rights_of_a_folder_that_was_not_written_to_are_looked_at(place: Place) -> None:
+    """A second attempt may have changed them alone."""
+    assert again(place, lambda root: (root / "raw").chmod(0o777)) == [None] * TOGETHER
+
+
+def test_folders_that_nobody_touched_are_not_listed_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most folders of a short run are as they were when they were given."""
+    listed: list[str] = []
+    real = os.listdir
+
+    def listdir(path: str) -> list[str]:
+        listed.append(str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert None not in again(place, lambda root: (root / "inputs/a").touch())
+    for folder, looks in (("inputs", 2), ("outputs/media", 1), ("raw", 1)):
+        assert sum(path.endswith(f"/{folder}") for path in listed) == looks * TOGETHER
 
 
 def test_a_folder_that_is_there_stays_as_it_is(place: Place) -> None:

@@ -10,7 +10,8 @@ Promises:
 - Nothing of one run is seen by another: a tree is given only when nobody is in it who could have
   come from the run that it was made for (`engines.holders`), and when it was then found to be what
   a fresh one is: these folders, empty, of this owner, with these modes, and nothing else. Whatever
-  else it is, and wherever that cannot be told, it is removed.
+  else it is, and wherever that cannot be told, it is removed. A folder that was found so, and that
+  nobody has touched since by its times, is not listed again.
 - Putting aside is one rename, and so is giving: a kill at any moment leaves an attempt's folder as
   it was or none, and what is in ``.spare`` is taken for no attempt. The next start removes it.
 - There are never more than `MOST`.
@@ -40,6 +41,10 @@ _PRIVATE_MODE: Final = 0o700
 Held = Callable[[str, ProcessId], "set[str] | None"]
 
 _ENTRY: Final = 4096  # bytes of a folder with few names in most file systems
+_TICK_NS: Final = 50_000_000  # a file system's clock may stand still for as long
+_GIVEN: Final = 1024  # trees under way of which is known what was found in them
+
+_Stamp = tuple[int, int, int]  # inode, and when names and all else last changed, nanoseconds
 
 
 def _children() -> dict[str, frozenset[str]]:
@@ -60,6 +65,7 @@ class _Aside:
 
     name: str
     since: ProcessId
+    untouched: dict[str, _Stamp]  #: its folders that are as they were found
 
 
 class Spares:
@@ -75,7 +81,8 @@ class Spares:
         self._guard = threading.Lock()
         self._numbers = count()
         self._emptied: list[_Aside] = []
-        self._ready: list[str] = []
+        self._ready: list[tuple[str, dict[str, _Stamp]]] = []
+        self._given: dict[str, dict[str, _Stamp]] = {}
         self._fresh: os.stat_result | None = None  #: what a folder is that was just made
         self._labels: frozenset[str] = frozenset()
 
@@ -113,16 +120,17 @@ class Spares:
             if len(self._emptied) + len(self._ready) >= MOST:
                 return False
             name = f"{self._place}/{next(self._numbers)}"
+            untouched = self._given.pop(root, {})
         try:
             os.rename(root, name)  # noqa: PTH104
         except OSError:
             return False
-        if not _empty(name, ""):
+        if not _empty(name, "", untouched):
             shutil.rmtree(name, ignore_errors=True)
             return True
         with self._guard:
             if self._fresh is not None:
-                self._emptied.append(_Aside(name, since))
+                self._emptied.append(_Aside(name, since, untouched))
         return True
 
     def give(self, root: str) -> bool:
@@ -132,7 +140,7 @@ class Spares:
                 self._look()
             if not self._ready:
                 return False
-            name = self._ready.pop()
+            name, found = self._ready.pop()
         parent = os.path.dirname(root)  # noqa: PTH120
         try:
             with suppress(FileExistsError):
@@ -142,6 +150,10 @@ class Spares:
             # It is there already, and has something in it: the attempt was begun before.
             shutil.rmtree(name, ignore_errors=True)
             return False
+        with self._guard:
+            if len(self._given) >= _GIVEN:
+                self._given.clear()  # mostly of such as were not kept
+            self._given[root] = found
         return True
 
     def _look(self) -> None:
@@ -153,21 +165,39 @@ class Spares:
         held = self._held(self._place, first)
         for each in emptied:
             own = os.path.basename(each.name)  # noqa: PTH119
-            if held is not None and own not in held and self._is_pristine(each.name):
-                self._ready.append(each.name)
+            free = held is not None and own not in held
+            found = self._pristine(each.name, each.untouched) if free else None
+            if found is not None:
+                self._ready.append((each.name, found))
             else:
                 shutil.rmtree(each.name, ignore_errors=True)
 
-    def _is_pristine(self, root: str) -> bool:
+    def _pristine(self, root: str, untouched: dict[str, _Stamp]) -> dict[str, _Stamp] | None:
+        """
+        Look whether the tree is what a fresh one is; None: no.
+
+        Returns
+        -------
+        dict
+            Of each folder that will show it when somebody touches it, what it is now. One that was
+            touched just now could be touched again at the same time by a clock that ticks.
+        """
         fresh = self._fresh
         if fresh is None:
-            return False
+            return None
         mode = fresh.st_mode
         private = mode & ~0o777 | _PRIVATE_MODE
+        stamps: dict[str, _Stamp] = {}
         try:
+            settled = os.lstat(self._place).st_mtime_ns - _TICK_NS  # by the same clock
             for folder, names in _CHILDREN.items():
                 path = f"{root}/{folder}" if folder else root
                 found = os.lstat(path)
+                stamp = _stamp(found)
+                if max(stamp[1:]) < settled:
+                    stamps[folder] = stamp
+                if untouched.get(folder) == stamp:
+                    continue
                 if (
                     found.st_mode != (private if folder in _PRIVATE else mode)
                     or (found.st_uid, found.st_gid) != (fresh.st_uid, fresh.st_gid)
@@ -176,10 +206,10 @@ class Spares:
                     or frozenset(os.listdir(path)) != names  # noqa: PTH208
                     or _labels(path) != self._labels
                 ):
-                    return False
+                    return None
         except OSError:
-            return False
-        return True
+            return None
+        return stamps
 
 
 def _program(root: str) -> ProcessId | None:
@@ -192,17 +222,30 @@ def _program(root: str) -> ProcessId | None:
     return found if found is not None and found.boot == boot_id() else None
 
 
-def _empty(root: str, folder: str) -> bool:
-    """Remove what a fresh tree has not; say whether it went."""
+def _stamp(found: os.stat_result) -> _Stamp:
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _empty(root: str, folder: str, untouched: dict[str, _Stamp]) -> bool:
+    """
+    Remove what a fresh tree has not; say whether it went.
+
+    Folders that are not *untouched* any more are taken out of it.
+    """
     names = _CHILDREN[folder]
     path = f"{root}/{folder}" if folder else root
     try:
+        if folder in untouched:
+            if untouched[folder] == _stamp(os.lstat(path)):
+                below = (f"{folder}/{name}" if folder else name for name in names)
+                return all(_empty(root, each, untouched) for each in below)
+            del untouched[folder]
         with os.scandir(path) as found:
             entries = list(found)
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)
             if is_folder and entry.name in names:
-                if not _empty(root, f"{folder}/{entry.name}" if folder else entry.name):
+                if not _empty(root, f"{folder}/{entry.name}" if folder else entry.name, untouched):
                     return False
             elif is_folder:
                 shutil.rmtree(entry.path)
