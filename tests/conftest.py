@@ -71,7 +71,7 @@ def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if _leaked(before):
         wait_until(
             lambda: not _leaked(before),
-            timeout=3.0,
+            timeout=20.0,
             on_timeout=lambda: f"{request.node.nodeid} leaves threads: {_leaked(before)}",
         )
 

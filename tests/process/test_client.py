@@ -217,13 +217,13 @@ def test_the_feed_tells_what_happens_and_goes_on_after_a_cut(
         Client(proxy.url, server.token) as viewer,
         viewer.feed(run["id"], after=0) as feed,
     ):
-        first = [feed.next(10.0), feed.next(10.0)]
+        first = [feed.next(30.0), feed.next(30.0)]
         assert [event.type for event in first if event] == [live.REQUESTED, live.QUEUED]
         proxy.reset_all()
         client.submit(case)
         client.cancel(run["id"])
         seen = []
-        while (event := feed.next(20.0)) is not None:
+        while (event := feed.next(30.0)) is not None:
             seen.append(event)
             if event.type == live.CANCELLED:
                 break

@@ -58,7 +58,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
                     folder.series_file.exists()  # type: ignore[misc]
                     and folder.series_file.stat().st_size > size
                 ),
-                timeout=30,
+                timeout=60,
                 on_timeout="the follower writes nothing",
                 interval=0.001,
             )

@@ -74,7 +74,7 @@ def test_a_program_that_looks_for_the_stop_file_ends_itself(tmp_path: Path) -> N
 
 def test_sigterm_comes_after_the_stop_file(tmp_path: Path) -> None:
     """A program that knows nothing of stop files gets SIGTERM after the grace time."""
-    main = READY + "print('waiting', flush=True)\ntime.sleep(600)\n"
+    main = "print('waiting', flush=True)\n" + READY + "time.sleep(600)\n"
     result = Background(make_work_folder(tmp_path, main, limits=GRACE)).stopped()
     assert (result.state, result.exit_code) == (RunState.CANCELLED, -15)
     assert "waiting" in (tmp_path / "outputs/logs/main.log").read_text()

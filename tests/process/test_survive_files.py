@@ -227,6 +227,8 @@ def test_a_file_that_is_written_while_it_is_sealed(
                 late.write(os.urandom(10_000))
                 late.flush()
                 time.sleep(0.001)
+    while not (files / "late.bin").exists() or not (files / "late.bin").stat().st_size:
+        time.sleep(0.01)
     time.sleep(0.2)
     os._exit(0)
     """

@@ -102,7 +102,7 @@ def test_server_killed_in_mid_upload(line: Line) -> None:
     (line.folder.outputs / "files" / "big.dat").write_bytes(noise(size))
     line.proxy.rate = 24.0 * MIB
     line.sync.touch([line.folder.root])
-    wait_until(lambda: line.proxy.forwarded > 12 * MIB, timeout=30)
+    wait_until(lambda: line.stored_size("outputs/data_files/big.dat") > 8 * MIB, timeout=60)
     line.server.kill()
     line.proxy.rate = None
     line.server.restart()

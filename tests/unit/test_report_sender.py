@@ -197,7 +197,7 @@ def test_the_first_words_of_many_wait_for_each_other_and_an_end_for_nobody(
     """Who begins with a delay is heard with its end, in one request, and not before."""
     clock = Clock(lambda: 1000.0, time.sleep, lambda: 0.0)
     made = Reporter("r", 1, clock=clock, stop=StopRequest(), log=logging.getLogger("test"))
-    made.start(sender, 0.9)
+    made.start(sender, 60.0)
     made.stage("init")
     made.state(RunState.RUNNING)
     assert made.heard is None

@@ -110,11 +110,10 @@ def test_a_server_that_hangs_holds_up_nobody() -> None:
     server = Server()
     server.open.clear()
     made, _ = reporter(server)
-    began = time.monotonic()
     for step in range(200):
         made.status(float(step % 100), None)
     made.state(RunState.RUNNING)
-    assert time.monotonic() - began < 1.0
+    assert server.batches == []  # nobody has waited until it answers
     server.open.set()
     made.close()
 
