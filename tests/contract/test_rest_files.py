@@ -11,7 +11,7 @@ import time
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,16 @@ import pytest
 import requests
 import zstandard
 
+from physicsrunner.errors import ServerUnavailable
 from physicsrunner.server.rest import logs
-from physicsrunner.wire import rest
+from physicsrunner.store.sql import SqlStore
+from physicsrunner.wire import live, rest
 from physicsrunner.wire.frames import encode_frame
+from physicsrunner.wire.live import Event
 from tests.contract.rest_server import RestServer, frame, rest_server, zip_of
 from tests.support.wait import wait_until
 
+DIGEST = hashlib.sha256(b"hi\n").hexdigest()
 ODD = ("with space", "quote'\"", "émoji 🎉", "new\nline", "per%20cent", "a?b#c&d", "back\\slash")
 
 
@@ -253,7 +257,7 @@ def test_a_followed_log_ends_with_its_run(server: RestServer) -> None:
         wait_until(partial(has_come, sent + line), on_timeout=lambda: got)
     server.report(run, state="running")
     server.report(run, state="failed", exit_code=1)
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive()
     assert b"".join(got) == b"".join(lines)
 
@@ -392,12 +396,54 @@ def test_a_frame_reports_the_end_of_what_it_seals(server: RestServer) -> None:
     """The report is taken after the operations; a repeat of the whole frame is harmless."""
     run, _ = server.claim()
     server.report(run, state="running")
-    body = sealed_with_its_end(run, hashlib.sha256(b"hi\n").hexdigest())
+    body = sealed_with_its_end(run, DIGEST)
     for _ in range(2):
         answer = server.value("POST", rest.SYNC, data=body)
         assert answer["results"][1]["sealed"]
         assert [item["state"] for item in answer["reports"]] == ["completed"]
     assert server.value("GET", f"{rest.simulation(run)}/status")["status"] == "completed"
+
+
+def test_a_frames_seals_and_reports_are_stored_together(server: RestServer) -> None:
+    """The last files of a run and its end are one transaction: one flush of the database."""
+    run, _ = server.claim()
+    server.report(run, state="running")
+    batches: list[list[str]] = []
+    server.services.feed.subscribe(lambda events: batches.append([e.type for e in logged(events)]))
+    server.value("POST", rest.SYNC, data=sealed_with_its_end(run, DIGEST))
+    assert [batch for batch in batches if batch] == [
+        [live.SEALED, live.FREED, live.COMPLETED],
+    ]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_seals_stand_when_what_came_with_them_cannot_be_stored(
+    server: RestServer, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    """Whether it was stored or not is found out; nothing is told twice."""
+    run, _ = server.claim()
+    server.report(run, state="running")
+    real, failures = SqlStore.change, [ServerUnavailable("gone")]
+
+    def change(*given: Any, **more: Any) -> Any:
+        fails = more.get("sealed") is not None and failures
+        if stored or not fails:
+            answers = real(*given, **more)
+        if fails:
+            raise failures.pop()
+        return answers
+
+    monkeypatch.setattr(SqlStore, "change", change)
+    answer = server.value("POST", rest.SYNC, data=sealed_with_its_end(run, DIGEST))
+    assert answer["results"][1]["sealed"]
+    assert [item["state"] for item in answer["reports"]] == ["completed"]
+    assert failures == []
+    events = server.value("GET", f"{rest.simulation(run)}/events")["data"]
+    assert [event["type"] for event in events][-3:] == [live.SEALED, live.FREED, live.COMPLETED]
+
+
+def logged(events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if event.id is not None]
 
 
 def test_a_report_is_not_heard_when_an_operation_failed(server: RestServer) -> None:

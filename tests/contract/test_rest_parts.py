@@ -18,6 +18,7 @@ from physicsrunner.server.decoding import decoder
 from physicsrunner.server.downloads import archive
 from physicsrunner.server.hub import join_logs
 from physicsrunner.server.intake import Intake
+from physicsrunner.service.attempts import Taking
 from physicsrunner.wire import live
 from physicsrunner.wire.frames import encode_frame
 from physicsrunner.wire.live import Event
@@ -32,11 +33,13 @@ class Kept:
         self.ops = ops
         self.data = b""
         self.aborted = False
+        self.taking: Taking | None = None
 
     def feed(self, data: bytes) -> None:
         self.data += data
 
-    def finish(self) -> Sequence[SyncResult]:
+    def finish(self, taking: Taking | None = None) -> Sequence[SyncResult]:
+        self.taking = taking
         return [SyncResult(offset=0) for _ in self.ops]
 
     def abort(self) -> None:

@@ -22,6 +22,7 @@ from physicsrunner.service.grants import lease_change
 from physicsrunner.service.reports import reported
 from physicsrunner.store.base import Actor, AgentRow, Change, FileRow, ModelRow, Offer, Store
 from physicsrunner.store.memory import MemoryStore
+from physicsrunner.store.rows import Sealed
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import Report
 from tests.support.examples import examples
@@ -275,6 +276,25 @@ def test_sealed_files_come_and_go(store: Store) -> None:
     assert rows[3].path not in store.sealed("r", 1)
     assert len(store.sealed("r", 2)) == 1
     assert len(store.events()) == 1
+
+
+def test_what_is_sealed_is_kept_with_what_is_decided(store: Store) -> None:
+    """Files come first, and stand also where a decision is refused."""
+    run, _ = store.add_run(make(), [])
+    row = FileRow("outputs/u", 1, "0" * 64)
+    sealed = Sealed({(run.id, 1): [row]}, [fact(run.id, "simulation/files/sealed")])
+    change = Change({"label": "done"}, events=[fact(run.id, "simulation/completed")])
+    batches: list[list[str]] = []
+    store.listen(lambda events: batches.append([event.type for event in events]))
+
+    known, unknown = store.change(
+        [(run.id, lambda _: change), ("none", lambda _: change)], sealed=sealed
+    )
+
+    assert isinstance(known, RunSummary)
+    assert (known.label, type(unknown)) == ("done", NotFound)
+    assert store.sealed(run.id, 1) == {row.path: row}
+    assert batches == [["simulation/files/sealed", "simulation/completed"]]
 
 
 def test_a_models_name_is_one_model_and_its_content_is_stored_once(store: Store) -> None:

@@ -17,7 +17,7 @@ from physicsrunner.service.grants import lease_change
 from physicsrunner.store import sql_rows
 from physicsrunner.store.base import Change, Offer, Store
 from physicsrunner.store.hot import raw
-from physicsrunner.store.rows import StudyRow
+from physicsrunner.store.rows import FileRow, Sealed, StudyRow
 from physicsrunner.store.sql import SqlStore
 from physicsrunner.wire.live import Event
 from tests.contract.test_store import START, TERMS, fact, lease, make
@@ -177,6 +177,34 @@ def test_what_cannot_be_written_fails_alone(store: Store, group: Group) -> None:
         *("run", "run", "behind", "before", "run")
     ]
     assert store.counts("all") == {RunState.PREPARING: 2, RunState.QUEUED: 3}
+
+
+def test_seals_share_a_transaction_and_are_undone_with_their_call(
+    store: Store, group: Group
+) -> None:
+    """A frame's files and what it reports are stored together with other calls', or not at all."""
+    runs = add(store, 3)
+    files = [FileRow("logs/a", 1, "0" * 64), FileRow("logs/b", 2, "1" * 64)]
+
+    def end(run: str, name: str) -> list[RunSummary | PhysicsRunnerError]:
+        sealed = Sealed({(run, 1): files}, [fact(run, "sealed")])
+        return store.change([(run, lambda _: Change({"name": name}))], sealed=sealed)
+
+    group.transactions = 0
+    alone = partial(store.seal, {(runs[2].id, 1): files[:1]}, [fact(runs[2].id, "sealed")])
+    (done,), nothing, _ = group(partial(end, runs[0].id, "a"), alone, partial(lease, store, "x"))
+    assert (done.name, nothing, group.transactions) == ("a", None, 1)
+    assert [len(store.sealed(run.id, 1)) for run in runs] == [2, 0, 1]
+
+    bad, (good,), _ = group(
+        partial(end, runs[1].id, ODD), partial(end, runs[2].id, "c"), partial(lease, store, "y")
+    )
+    assert isinstance(bad, InvalidRequest)
+    assert good.name == "c"
+    assert [len(store.sealed(run.id, 1)) for run in runs] == [2, 0, 2]
+    assert [event.run for event in store.events() if event.type == "sealed"] == [
+        *(runs[0].id, runs[2].id, runs[2].id)
+    ]
 
 
 def test_who_built_on_what_failed_is_asked_to_come_again(store: Store, group: Group) -> None:

@@ -7,8 +7,8 @@ service piece by piece and is never collected; when the body is cut, the bytes t
 (`abort`). Nothing here is asynchronous: `take` blocks and is called in a worker thread, by one
 thread at a time.
 
-What a frame reports comes after its operations: a report is taken when all operations on its
-attempt went well, and is otherwise not heard.
+What a frame reports comes after its operations, in the transaction of its seals where there are
+any: a report is taken when all operations on its attempt went well, and is otherwise not heard.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
+from physicsrunner.core.state import RunState
 from physicsrunner.errors import BadFrame, InvalidRequest, PhysicsRunnerError, TooLarge
 from physicsrunner.server.decoding import Decoder
+from physicsrunner.service.attempts import Taking
+from physicsrunner.store.rows import Sealed
 from physicsrunner.wire.codec import decode
 from physicsrunner.wire.frames import LENGTH, MAX_MANIFEST, FrameDecoder, FrameError
 from physicsrunner.wire.messages import (
@@ -44,12 +47,22 @@ class Writer(Protocol):
         """Take the next bytes of the frame's content."""
         ...
 
-    def finish(self) -> Sequence[SyncResult]:
-        """Carry out what is left, make it durable, answer."""
+    def finish(self, taking: Taking | None = None) -> Sequence[SyncResult]:
+        """Carry out what is left, make it durable, with *taking* if it can be; answer."""
         ...
 
     def abort(self) -> None:
         """The rest will not come; what has been written stays."""
+        ...
+
+
+class Hearing(Protocol):
+    """What takes reports, and keeps with them what is sealed."""
+
+    def __call__(
+        self, reports: Sequence[Report], sealed: Sealed | None = None, /
+    ) -> Sequence[ReportAnswer]:
+        """Take *reports*; return one answer for each."""
         ...
 
 
@@ -75,7 +88,7 @@ class Intake:
         decoder: Decoder,
         *,
         limit: int,
-        report: Callable[[Sequence[Report]], Sequence[ReportAnswer]] | None = None,
+        report: Hearing | None = None,
     ) -> None:
         #: one for each report, in order; None: it was not heard, and may be made by itself
         self.answers: list[ReportAnswer | None] = []
@@ -104,10 +117,20 @@ class Intake:
         if self._left:
             self.abort()
             raise BadFrame(f"the body ends {self._left} bytes before its manifest says")
-        results = self._writer.finish()
-        self._writer = None  # what was carried out is not given up any more
-        if self._reports and self._report is not None:
-            self.answers = self._said(results, self._report)
+        if not self._reports or self._report is None:
+            results = self._writer.finish()
+            self._writer = None  # what was carried out is not given up any more
+            return results
+        take = partial(self._take, self._report)
+        completed = (each for each in self._reports if each.state is RunState.COMPLETED)
+        results = self._writer.finish(Taking({(r.run, r.attempt) for r in completed}, take))
+        self._writer = None
+        if not self.answers:
+            try:
+                take(results)
+            except PhysicsRunnerError:
+                # The operations stand. Whoever reports by itself is told why.
+                self.answers = [None for _ in self._reports]
         return results
 
     def abort(self) -> None:
@@ -116,22 +139,18 @@ class Intake:
         if writer is not None:
             writer.abort()
 
-    def _said(
-        self,
-        results: Sequence[SyncResult],
-        report: Callable[[Sequence[Report]], Sequence[ReportAnswer]],
-    ) -> list[ReportAnswer | None]:
+    def _take(
+        self, report: Hearing, results: Sequence[SyncResult], sealed: Sealed | None = None
+    ) -> bool:
+        """Hear the reports of attempts that went well; say whether *sealed* was kept with them."""
         done = zip(self._ops, results, strict=True)
         failed = {(op.run, op.attempt) for op, result in done if result.error is not None}
         heard = [each for each in self._reports if (each.run, each.attempt) not in failed]
-        try:
-            answers = iter(report(heard) if heard else ())
-        except PhysicsRunnerError:
-            # The operations stand. Whoever reports by itself is told why.
-            return [None for _ in self._reports]
-        return [
+        answers = iter(report(heard, sealed) if heard else ())
+        self.answers = [
             None if (each.run, each.attempt) in failed else next(answers) for each in self._reports
         ]
+        return bool(heard)
 
     def _raw(self, data: bytes) -> None:
         if self._writer is None:

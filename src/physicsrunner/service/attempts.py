@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from physicsrunner.core.run import RunSummary
 from physicsrunner.errors import AlreadyPublished
 from physicsrunner.store.base import FileRow, Store
-from physicsrunner.store.rows import Actor
+from physicsrunner.store.rows import Actor, Sealed
 from physicsrunner.store.spool import Spool, SpoolFile
 from physicsrunner.wire.live import Event
+from physicsrunner.wire.messages import SyncResult
 
 _ATTEMPTS: Final = 4_000  # without an open frame
 _HELD: Final = 500_000  # files and rows of all of them
@@ -97,9 +99,9 @@ class AttemptFiles:
 
     def all_rows(self) -> dict[str, FileRow]:
         """Return the rows of all files that are sealed."""
-        if not self._whole:
-            return self._store.sealed(self.run, self.attempt)
-        return {path: row for path, row in self._rows.items() if row is not None}
+        stored = {} if self._whole else self._store.sealed(self.run, self.attempt)
+        known = {path: row for path, row in self._rows.items() if row is not None}
+        return {**stored, **known}  # what is just being sealed is not stored yet
 
     def is_sealed(self) -> bool:
         """Say whether all that ever came is sealed; if not, the stored files say what is not."""
@@ -119,8 +121,13 @@ class AttemptFiles:
             self._rows[path] = None
 
     def sealed(self, rows: Sequence[FileRow]) -> None:
-        """Note that the store has *rows*."""
+        """Note that the store has *rows*, or is about to."""
         self._rows.update((row.path, row) for row in rows)
+
+    def refresh_for_others(self) -> None:
+        """Tell other open frames what has become of the run; one that opens later asks itself."""
+        if self.users > 1:
+            self.refresh()
 
     def unsure(self, rows: Sequence[FileRow]) -> None:
         """Note that the store may have *rows*, or not."""
@@ -144,6 +151,15 @@ class AttemptFiles:
         if len(self._rows) > _ROWS:
             self._whole = False
             self._rows.clear()
+
+
+@dataclass(frozen=True)
+class Taking:
+    """What is to be taken together with a frame's seals, in one transaction."""
+
+    ending: Collection[tuple[str, int]]  #: attempts whose files it must find as they are
+    #: Given the results, if all goes well. Says whether it has kept the seals; raises if it failed.
+    take: Callable[[Sequence[SyncResult], Sealed], bool]
 
 
 class OpenAttempts:
@@ -184,17 +200,23 @@ class OpenAttempts:
         sealed: Mapping[AttemptFiles, Sequence[FileRow]],
         events: Sequence[Event],
         by: Actor | None = None,
+        taking: Callable[[Sealed], bool] | None = None,
     ) -> None:
-        """Keep rows, whose bytes are on the disk, of attempts that the caller has locked."""
+        """
+        Keep rows, whose bytes are on the disk, of attempts that the caller has locked.
+
+        *taking* may keep them with what it writes itself; it says whether it has.
+        """
         rows = {(target.run, target.attempt): some for target, some in sealed.items()}
+        for target, some in sealed.items():
+            target.sealed(some)  # as *taking* is to see them; nobody else does before the end
         try:
-            self._store.seal(rows, events, by=by)
+            if taking is None or not taking(Sealed(rows, events)):
+                self._store.seal(rows, events, by=by)
         except BaseException:
             for target, some in sealed.items():
                 target.unsure(some)
             raise
-        for target, some in sealed.items():
-            target.sealed(some)
 
     def held(self, run: str, attempt: int) -> AttemptFiles | None:
         """Return an attempt that somebody has entered and locked; None: nobody has."""

@@ -203,7 +203,7 @@ class FileService:
                 target = self._attempts.enter(run, attempt, refresh=False)
                 held.callback(self._attempts.leave, target)
                 held.enter_context(target.lock)
-                held.callback(_refresh_for_others, target)
+                held.callback(target.refresh_for_others)
             yield
 
     def unsealed(self, run: str, attempt: int) -> Sequence[str]:
@@ -243,12 +243,6 @@ class FileService:
 
 def _ignore(_run: str) -> None:
     """Do nothing."""
-
-
-def _refresh_for_others(target: AttemptFiles) -> None:
-    """Tell open frames what has become of the run; one that opens later asks by itself."""
-    if target.users > 1:
-        target.refresh()
 
 
 def _is_text(path: str) -> bool:

@@ -7,7 +7,8 @@ Promises:
   skipped, the rest goes on.
 - Memory is bounded by the pieces that are fed.
 - What is sealed in a frame is flushed to the disk by one group commit, then written to the store in
-  one transaction with one event for each attempt, and only then answered.
+  one transaction with one event for each attempt, and only then answered. What the frame reports
+  may be part of that transaction; should it fail, the seals stand all the same.
 - A body that was cut leaves the bytes that came; nothing of it is sealed.
 
 A writer is used by one thread at a time, for one frame.
@@ -16,9 +17,10 @@ A writer is used by one thread at a time, for one frame.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from physicsrunner.core.paths import check_path
@@ -30,7 +32,7 @@ from physicsrunner.errors import (
     OffsetMismatch,
     PhysicsRunnerError,
 )
-from physicsrunner.service.attempts import AttemptFiles, OpenAttempts
+from physicsrunner.service.attempts import AttemptFiles, OpenAttempts, Taking
 from physicsrunner.service.tails import Tails
 from physicsrunner.service.transfer import Transfer, failed, superseded
 from physicsrunner.store.base import FileRow
@@ -114,15 +116,15 @@ class FrameWriter:
                 self._end_transfer()
                 self._advance()
 
-    def finish(self) -> list[SyncResult]:
-        """Carry out what is left, commit the seals, and return the results."""
+    def finish(self, taking: Taking | None = None) -> list[SyncResult]:
+        """Carry out what is left, commit the seals, with *taking* if can be; return the results."""
         self._advance()
         if self._left or len(self._results) < len(self._ops):
             missing, self._left = self._left, 0
             self.abort()
             raise BadFrame(f"the frame ends {missing} bytes early")
         try:
-            self._commit()
+            self._commit(taking)
         finally:
             self._close()
         return self._results
@@ -273,7 +275,7 @@ class FrameWriter:
                 self._seals.append(_Seal(place, attempt, target, target.version, moved))
         return SyncResult(size, sealed=row is not None)
 
-    def _commit(self) -> None:
+    def _commit(self, taking: Taking | None) -> None:
         if not self._seals:
             return
         try:
@@ -285,10 +287,13 @@ class FrameWriter:
         by_attempt: dict[AttemptFiles, list[_Seal]] = {}
         for seal in self._seals:
             by_attempt.setdefault(seal.attempt, []).append(seal)
+        ending = None if taking is None else self._held_for(taking)
+        if ending is None:
+            taking = None
         try:
-            self._commit_attempts(by_attempt)
+            self._commit_attempts(by_attempt, taking, ending or ())
         except PhysicsRunnerError as error:
-            if len(by_attempt) == 1:
+            if len(by_attempt) == 1 and taking is None:
                 self._fail(self._seals, error)
                 return
             for attempt, seals in by_attempt.items():  # what one fails of harms no other
@@ -296,6 +301,12 @@ class FrameWriter:
                     self._commit_attempts({attempt: seals})
                 except PhysicsRunnerError as its_own:
                     self._fail(seals, its_own)
+
+    def _held_for(self, taking: Taking) -> list[AttemptFiles] | None:
+        """Return the attempts that *taking* wants to be held; None: one of them is not ours."""
+        wanted = [self._targets.get(key) for key in taking.ending]
+        ours = [target for target in wanted if isinstance(target, AttemptFiles)]
+        return ours if len(ours) == len(wanted) else None
 
     def _standing(self) -> list[str]:
         """Return the files to flush: those that nobody has changed again."""
@@ -305,18 +316,31 @@ class FrameWriter:
             if seal.file.version == seal.version and seal.file.owner is self
         ]
 
-    def _commit_attempts(self, by_attempt: Mapping[AttemptFiles, Sequence[_Seal]]) -> None:
+    def _commit_attempts(
+        self,
+        by_attempt: Mapping[AttemptFiles, Sequence[_Seal]],
+        taking: Taking | None = None,
+        ending: Collection[AttemptFiles] = (),
+    ) -> None:
         rows: dict[AttemptFiles, list[FileRow]] = {}
         with ExitStack() as locked:
-            for attempt in sorted(by_attempt, key=lambda one: (one.run, one.attempt)):
+            for attempt in sorted({*by_attempt, *ending}, key=lambda one: (one.run, one.attempt)):
                 locked.enter_context(attempt.lock)
+            for attempt in ending:
+                locked.callback(attempt.refresh_for_others)
             for attempt, seals in by_attempt.items():
-                standing = {seal.row.path: seal.row for seal in seals if self._stands(seal)}
+                standing = {
+                    seal.row.path: seal.row
+                    for seal in seals
+                    # It is stored where only what came after it has failed.
+                    if self._stands(seal) and attempt.row(seal.row.path) != seal.row
+                }
                 if standing:
                     rows[attempt] = list(standing.values())
             if rows:
                 events = [_sealed(attempt, some, self._now()) for attempt, some in rows.items()]
-                self._attempts.seal(rows, events, self._by)
+                take = None if taking is None else partial(taking.take, self._results)
+                self._attempts.seal(rows, events, self._by, take)
 
     def _stands(self, seal: _Seal) -> bool:
         """Say whether a file may be sealed: no other frame took it, and this one left it so."""

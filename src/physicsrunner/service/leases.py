@@ -36,6 +36,7 @@ from physicsrunner.service.patience import Patience
 from physicsrunner.service.presence import Presence
 from physicsrunner.service.reporting import Reporting
 from physicsrunner.store.base import Change, Decide, Offer, Store
+from physicsrunner.store.rows import Sealed
 from physicsrunner.wire.messages import (
     HeldLease,
     LeaseGrant,
@@ -239,13 +240,16 @@ class LeaseService:
             commands=commands(answer),
         )
 
-    def report(self, identity: Identity, reports: Sequence[Report]) -> list[ReportAnswer]:
+    def report(
+        self, identity: Identity, reports: Sequence[Report], sealed: Sealed | None = None
+    ) -> list[ReportAnswer]:
         """
         Take what runners say of their attempts; answer each, also when others fail.
 
         Progress goes to viewers at once, to the database at most once a second a run (`progress`).
+        *sealed* is kept in the same transaction, as `Reporting.take` says.
         """
-        return self._reporting.take(identity, reports)
+        return self._reporting.take(identity, reports, sealed)
 
     def expire(self, now: float) -> list[str]:
         """

@@ -10,7 +10,7 @@ file of its attempt is sealed, and nobody can open one in between.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from physicsrunner.service.grants import kept_change
 from physicsrunner.service.progress import ProgressBook
 from physicsrunner.service.reports import MAX_UNSEALED, is_progress, progress_fields, reported
 from physicsrunner.store.base import Change, Decide, Store
+from physicsrunner.store.rows import Sealed
 from physicsrunner.wire.live import Event
 from physicsrunner.wire.messages import Report, ReportAnswer
 
@@ -85,16 +86,23 @@ class Reporting:
         self._terms = terms
         self._started = started
 
-    def take(self, identity: Identity, reports: Sequence[Report]) -> list[ReportAnswer]:
-        """Take *reports* in their order; return one answer for each."""
+    def take(
+        self, identity: Identity, reports: Sequence[Report], sealed: Sealed | None = None
+    ) -> list[ReportAnswer]:
+        """
+        Take *reports* in their order; return one answer for each.
+
+        *sealed* is kept in the same transaction. Who gives it holds its attempts, and those that
+        reports say are completed, as `Seals.completing` does.
+        """
         senders = [self._sender(identity, report) for report in reports]
         ending = [
             (report.run, report.attempt)
             for report, sender in zip(reports, senders, strict=True)
             if report.state is RunState.COMPLETED and isinstance(sender, str)
         ]
-        with self._seals.completing(ending):
-            answers, starts = self._take(identity, reports, senders, self._now())
+        with nullcontext() if sealed is not None else self._seals.completing(ending):
+            answers, starts = self._take(identity, reports, senders, sealed)
         if starts:
             self._started(starts)
         return answers
@@ -114,8 +122,9 @@ class Reporting:
         identity: Identity,
         reports: Sequence[Report],
         senders: Sequence[str | PhysicsRunnerError],
-        now: float,
+        sealed: Sealed | None,
     ) -> tuple[list[ReportAnswer], list[Start]]:
+        now = self._now()
         answers: list[ReportAnswer | None] = [None] * len(reports)
         batch = _Batch()
         present = self._present(reports, senders)
@@ -129,8 +138,9 @@ class Reporting:
                 continue
             batch.decisions.append((report.run, self._decision(report, sender, now, batch)))
             batch.places.append(place)
-        decisions, by = batch.decisions, identity.actor
-        changed = self._store.change(decisions, by=by) if decisions else []
+        changed: Sequence[RunSummary | PhysicsRunnerError] = []
+        if batch.decisions or sealed is not None:
+            changed = self._store.change(batch.decisions, by=identity.actor, sealed=sealed)
         for place, answer in zip(batch.places, changed, strict=True):
             answers[place] = self._answer(identity, reports[place], answer, now, batch)
         self._feed.publish(batch.shown)

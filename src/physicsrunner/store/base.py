@@ -36,6 +36,7 @@ from physicsrunner.store.rows import (
     ModelRow,
     Offer,
     RunPage,
+    Sealed,
     StudyFilter,
     StudyRow,
 )
@@ -147,13 +148,17 @@ class RunStore(Protocol):
         ...
 
     def change(
-        self, decisions: Sequence[tuple[str, Decide]], *, by: Actor | None = None
+        self,
+        decisions: Sequence[tuple[str, Decide]],
+        *,
+        by: Actor | None = None,
+        sealed: Sealed | None = None,
     ) -> list[RunSummary | PhysicsRunnerError]:
         """
         Carry out the decisions in order, in one transaction; answer each by the run as it is then.
 
         A decision that raises an error of ours is answered by that error and changes nothing; the
-        others stand. An unknown run is answered by `NotFound`.
+        others stand. An unknown run is answered by `NotFound`. *sealed* is kept first, anyway.
         """
         ...
 

@@ -23,7 +23,7 @@ from physicsrunner.store.memory_clock import MemoryClock, summary_of
 from physicsrunner.store.memory_events import waits
 from physicsrunner.store.memory_outbox import MemoryOutbox
 from physicsrunner.store.outbox import Received
-from physicsrunner.store.rows import Actor, AttemptRecord, Change, Offer, RunPage
+from physicsrunner.store.rows import Actor, AttemptRecord, Change, Offer, RunPage, Sealed
 from physicsrunner.store.sql_counts import kinds
 from physicsrunner.store.sql_ways import matches, simplified
 from physicsrunner.wire.live import Event
@@ -176,12 +176,19 @@ class MemoryStore(MemoryClock, MemoryOutbox, MemoryAccounts):
             )
 
     def change(
-        self, decisions: Sequence[tuple[str, Decide]], *, by: Actor | None = None
+        self,
+        decisions: Sequence[tuple[str, Decide]],
+        *,
+        by: Actor | None = None,
+        sealed: Sealed | None = None,
     ) -> list[RunSummary | PhysicsRunnerError]:
         """Carry out the decisions in order, in one transaction."""
         answers: list[RunSummary | PhysicsRunnerError] = []
         told: list[Event] = []
         with self._lock:
+            if sealed is not None:
+                self._keep_sealed(sealed.files)
+                told += sealed.events
             for run, decide in decisions:
                 found = self._runs.get(run)
                 if found is None:

@@ -36,9 +36,12 @@ class MemorySide(MemoryEvents):
     ) -> None:
         """Keep *files* of attempts (run, number) as sealed, once for each path; write *events*."""
         with self._lock:
-            for key, rows in files.items():
-                self._files.setdefault(key, {}).update((row.path, row) for row in rows)
+            self._keep_sealed(files)
             self._tell(events, by)
+
+    def _keep_sealed(self, files: Mapping[tuple[str, int], Sequence[FileRow]]) -> None:
+        for key, rows in files.items():
+            self._files.setdefault(key, {}).update((row.path, row) for row in rows)
 
     def unseal(self, run: str, attempt: int, path: str, *, removed_at: float | None = None) -> None:
         """Forget that a file is sealed; with *removed_at* keep the row among the removed files."""

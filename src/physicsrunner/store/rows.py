@@ -118,6 +118,14 @@ class FileRow:
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """Files that are sealed at one moment, and what is told of it."""
+
+    files: Mapping[tuple[str, int], Sequence[FileRow]]  #: of attempts (run, number), by path once
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True)
 class ModelRow:
     """One version of a model."""
 

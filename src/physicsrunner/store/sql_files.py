@@ -9,7 +9,9 @@ from sqlalchemy import and_, bindparam, delete, insert, select
 
 from physicsrunner.store import schema
 from physicsrunner.store.base import Actor, FileRow
-from physicsrunner.store.hot import ByKeys, Hot, Insert
+from physicsrunner.store.hot import ByKeys, Hot
+from physicsrunner.store.rows import Sealed
+from physicsrunner.store.sight import Needs
 from physicsrunner.store.sql_events import SqlEvents, Transaction
 from physicsrunner.wire.live import Event
 
@@ -19,12 +21,6 @@ _SEALED: Final = select(_FILES.path, _FILES.size, _FILES.sha256).where(_OF_ATTEM
 _ALL: Final = Hot(_SEALED)
 _BY_PATH: Final = ByKeys(_SEALED, _FILES.path)
 _FORGET: Final = Hot(delete(schema.files).where(_OF_ATTEMPT, _FILES.path == bindparam("path")))
-_SEAL: Final = Insert(
-    schema.files,
-    ("run_id", "attempt", "path", "size", "sha256"),
-    "ON CONFLICT (run_id, attempt, path) "
-    "DO UPDATE SET size = excluded.size, sha256 = excluded.sha256",
-)
 
 
 class SqlFiles(SqlEvents):
@@ -39,16 +35,7 @@ class SqlFiles(SqlEvents):
     ) -> None:
         """Keep *files* of attempts (run, number) as sealed, once for each path; write *events*."""
 
-        def work(transaction: Transaction) -> None:
-            rows = [
-                (*key, row.path, row.size, row.sha256)
-                for key, some in files.items()
-                for row in some
-            ]
-            _SEAL.rows(transaction.connection, rows)
-            transaction.write_events(events)
-
-        self._write(work, by)
+        self._decide(Needs(), lambda work, _: work.changed.seal(Sealed(files, events)), by)
 
     def unseal(self, run: str, attempt: int, path: str, *, removed_at: float | None = None) -> None:
         """Forget that a file is sealed; with *removed_at* keep the row among the removed files."""

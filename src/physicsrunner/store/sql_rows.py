@@ -42,6 +42,12 @@ BY_ID: Final = ByKeys(select(*SELECTED), _RUNS.id)
 BY_NUMBER: Final = Hot(select(*SELECTED).where(_RUNS.number == bindparam("number")))
 RECORDS_BY_ID: Final = ByKeys(_RECORDS, _RUNS.id)
 RECORD_BY_NUMBER: Final = Hot(_RECORDS.where(_RUNS.number == bindparam("number")))
+_SEAL: Final = Insert(
+    schema.files,
+    ("run_id", "attempt", "path", "size", "sha256"),
+    "ON CONFLICT (run_id, attempt, path) "
+    "DO UPDATE SET size = excluded.size, sha256 = excluded.sha256",
+)
 _STATES: Final = {state.value: state for state in RunState}
 
 
@@ -91,7 +97,7 @@ def apply(transaction: Transaction, run: RunSummary, change: Change) -> RunSumma
 
 
 def write_changed(connection: Connection, changed: Changed) -> None:
-    """Write the rows of all that `apply` was given: one row of a run is written once."""
+    """Write the rows of all that is known to have changed: one row of a run is written once."""
     updates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for run, said in changed.fields.items():
         before = changed.before[run]
@@ -106,6 +112,7 @@ def write_changed(connection: Connection, changed: Changed) -> None:
     for names, rows in bodies.items():
         _update_bodies(names).run(connection, rows)
     _write_attempts(connection, changed)
+    _SEAL.rows(connection, [(*key, row.size, row.sha256) for key, row in changed.files.items()])
 
 
 def _write_attempts(connection: Connection, changed: Changed) -> None:

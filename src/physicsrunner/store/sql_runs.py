@@ -17,7 +17,7 @@ from physicsrunner.store import schema
 from physicsrunner.store.base import Decide
 from physicsrunner.store.hot import ByKeys, Hot, Insert
 from physicsrunner.store.outbox import Received
-from physicsrunner.store.rows import Actor, AttemptRecord
+from physicsrunner.store.rows import Actor, AttemptRecord, Sealed
 from physicsrunner.store.sight import Needs, Sight
 from physicsrunner.store.sql_counts import COUNTS, came, counts_of
 from physicsrunner.store.sql_events import SqlEvents, Transaction, waits_not
@@ -172,11 +172,17 @@ class SqlRuns(SqlEvents):
         return counts_of(self._db.ask(COUNTS, {"kind": kind, "key": key}))
 
     def change(
-        self, decisions: Sequence[tuple[str, Decide]], *, by: Actor | None = None
+        self,
+        decisions: Sequence[tuple[str, Decide]],
+        *,
+        by: Actor | None = None,
+        sealed: Sealed | None = None,
     ) -> list[RunSummary | PhysicsRunnerError]:
         """Carry out the decisions in order, in one transaction."""
 
         def work(transaction: Transaction, sight: Sight) -> list[RunSummary | PhysicsRunnerError]:
+            if sealed is not None:
+                transaction.changed.seal(sealed)
             answers: list[RunSummary | PhysicsRunnerError] = []
             known: dict[str, RunSummary] = {}
             for run, decide in decisions:

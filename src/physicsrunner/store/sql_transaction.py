@@ -20,7 +20,7 @@ from physicsrunner.core.run import RunSummary
 from physicsrunner.store import schema
 from physicsrunner.store.database import Database
 from physicsrunner.store.hot import Insert, raw
-from physicsrunner.store.rows import Actor, Change
+from physicsrunner.store.rows import Actor, Change, FileRow, Sealed
 from physicsrunner.store.sql_counts import Moves, moves
 from physicsrunner.wire.live import Event, event_with
 
@@ -83,13 +83,14 @@ class EventIds:
 
 @dataclass
 class Changed:
-    """What one caller's work has changed in runs, to be written when all of it is known."""
+    """What one caller's work has changed in runs and files, written when all of it is known."""
 
     before: dict[str, RunSummary] = field(default_factory=dict)  #: as the table has them, by id
     runs: dict[str, RunSummary] = field(default_factory=dict)  #: as they are now
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)  #: of runs
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
     attempts: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    files: dict[tuple[str, int, str], FileRow] = field(default_factory=dict)  #: sealed, by path
     events: list[Event] = field(default_factory=list)
 
     def note(self, before: RunSummary, after: RunSummary, change: Change) -> None:
@@ -107,6 +108,12 @@ class Changed:
             said.update(change.attempt)
         self.events += change.events
 
+    def seal(self, sealed: Sealed) -> None:
+        """Keep that files are sealed."""
+        for key, rows in sealed.files.items():
+            self.files.update(((*key, row.path), row) for row in rows)
+        self.events += sealed.events
+
     def add(self, later: Changed) -> None:
         """Keep what a work has changed that came after all that is known here."""
         for run, before in later.before.items():
@@ -118,6 +125,7 @@ class Changed:
             self.bodies.setdefault(run, {}).update(said)
         for key, said in later.attempts.items():
             self.attempts.setdefault(key, {}).update(said)
+        self.files.update(later.files)
 
 
 class Transaction:
