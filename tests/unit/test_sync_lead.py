@@ -141,6 +141,7 @@ def test_a_near_deadline_is_not_risked(bench: Bench) -> None:
     bench.ended("hurried", timeout=0.2)
     bench.join()
     assert not bench.delivered["hurried"].delivered
+    wait_until(lambda: bench.server.frames)  # also where it came to that too late
     assert bench.server.frames == [("sync-live", {"hurried"})]
 
 
