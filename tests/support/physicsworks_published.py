@@ -21,6 +21,7 @@ VERSION = "1.1.2"
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".venv-physicsworks"
 INSTALL_S = 600
+TRIES = 4
 #: Its runner, as its documentation starts it.
 RUNNER = ("-m", "physicsworks.solver.core")
 
@@ -38,20 +39,22 @@ def install() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes at once: one installs
         if ready.exists() and python.exists():
             return python
-        for argv in (
-            [sys.executable, "-m", "venv", str(ENVIRONMENT)],
-            [str(python), "-m", "pip", "install", "-q", f"physicsworks=={VERSION}"],
-        ):
-            try:
-                done = subprocess.run(
-                    argv, capture_output=True, text=True, timeout=INSTALL_S, check=False
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise NotInstalled(f"{argv[0]}: {error}") from None
-            if done.returncode:
-                raise NotInstalled(done.stderr.strip()[-500:])
+        _carry_out([sys.executable, "-m", "venv", str(ENVIRONMENT)])
+        _carry_out([str(python), "-m", "pip", "install", "-q", f"physicsworks=={VERSION}"], TRIES)
         ready.touch()
     return python
+
+
+def _carry_out(argv: list[str], tries: int = 1) -> None:
+    """Carry out a command; again when it failed and there are tries left (a network may)."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotInstalled(f"{argv[0]}: {error}") from None
+    if done.returncode:
+        if tries <= 1:
+            raise NotInstalled(done.stderr.strip()[-500:])
+        _carry_out(argv, tries - 1)
 
 
 def published_python() -> Path:
