@@ -77,8 +77,10 @@ def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Processes]:
+def processes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Processes]:
     """Start real processes; all of them end with the test."""
+    if "postgres" in request.fixturenames:
+        request.getfixturevalue("postgres")  # it is there until their databases were checked
     folder = tmp_path / "processes"
     folder.mkdir()
     owner = Processes(folder)

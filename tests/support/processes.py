@@ -169,10 +169,9 @@ class ServerProcess:
 
     def check(self) -> None:
         """Hold its database, when it has ended, against what must be true of every store."""
-        file = self.data / "physicsrunner.db"
-        elsewhere = "PHYSICSRUNNER_DATABASE" in self._environment
-        if file.exists() and not (self.damaged or elsewhere):
-            check_folder(self.data)
+        url = self._environment.get("PHYSICSRUNNER_DATABASE")
+        if not self.damaged and (url or (self.data / "physicsrunner.db").exists()):
+            check_folder(self.data, url=url)
 
     def attempt_folder(self, run: str, attempt: int = 1) -> Path:
         """Return the folder in which the server keeps an attempt's files."""
