@@ -67,7 +67,12 @@ def viewer(server: RestServer, token: str | None = None, **options: Any) -> Iter
     try:
         yield found
     finally:
+        # The library's writer may have taken the word that it ends and wait for another: whoever
+        # joins it would wait for 25 s. On a line that is cut, or by one more word, it ends.
+        if found.client.eio.ws is not None:
+            found.client.eio.ws.abort()
         found.client.shutdown()
+        found.client.eio.queue.put(None)
         wait_until(lambda: not found.client.connected)
 
 
