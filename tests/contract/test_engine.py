@@ -53,7 +53,7 @@ class Bench:
             status = self.status(native_id, engine)
             return status if status.phase in ENDED else None
 
-        found = wait_until(look, timeout=20.0)
+        found = wait_until(look, timeout=60.0)
         assert found is not None
         return found
 

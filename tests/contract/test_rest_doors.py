@@ -240,7 +240,7 @@ def test_a_body_over_its_limit_is_refused_before_it_is_read(
         f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.admin}\r\n"
         "Content-Length: 100001\r\nExpect: 100-continue\r\n\r\n"
     )
-    with socket.create_connection((host, int(port)), timeout=10) as line:
+    with socket.create_connection((host, int(port)), timeout=30) as line:
         line.sendall(head.encode())
         answer = line.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -261,7 +261,7 @@ def test_who_needs_no_token_may_send_little(server: RestServer, path: str) -> No
     """Anybody may call these: 16 KiB are more than a name and a password need."""
     host, port = server.url.removeprefix("http://").split(":")
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 16385\r\n"
-    with socket.create_connection((host, int(port)), timeout=10) as line:
+    with socket.create_connection((host, int(port)), timeout=30) as line:
         line.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
         assert line.makefile("rb").read().startswith(b"HTTP/1.1 413 ")
     pieces = (b" " * 1000 for _ in range(20))

@@ -138,11 +138,11 @@ class Crowd:
     def begun(self, run: str) -> None:
         """Wait until its program runs."""
         log = self.root / run / "1/outputs/logs/main.log"
-        wait_until(lambda: log.exists() and "begun" in log.read_text(), timeout=30.0)
+        wait_until(lambda: log.exists() and "begun" in log.read_text(), timeout=60.0)
 
     def until_sent(self, run: str, text: str) -> None:
         """Wait until the server has *text* as its log."""
-        wait_until(lambda: self.sent(run, "logs/main.log") == text, timeout=20.0)
+        wait_until(lambda: self.sent(run, "logs/main.log") == text, timeout=60.0)
 
     def sent(self, run: str, path: str) -> str:
         """Return what the server has of a file."""

@@ -18,7 +18,7 @@ from typing import Final
 from tests.support.ports import Port
 from tests.support.wait import wait_until
 
-START_S: Final = 30.0
+START_S: Final = 60.0
 
 
 class NatsServer:
