@@ -261,19 +261,16 @@ class LeaseService:
 
     def _again(self, request: LeaseRequest, now: float) -> list[RunSummary]:
         held = {(lease.run, lease.attempt) for lease in request.holding}
-        lost = [
-            run
-            for run in self._store.unconfirmed(request.agent)
-            if (run.id, run.attempt) not in held
-        ][: request.max]
+        known = self._store.unconfirmed(request.agent)
+        lost = dict([attempt for attempt in known if attempt not in held][: request.max])
 
         def decide(run: RunSummary) -> Change | None:
-            check_holder(run, run.attempt, request.agent)
+            check_holder(run, lost[run.id], request.agent)
             kept = kept_change(run, now, self._terms)
             # The answer may be lost again: it is confirmed when it is heard of.
             return replace(kept, run={**kept.run, "confirmed": False, "token_issued": now})
 
-        answers = self._store.change([(run.id, decide) for run in lost]) if lost else []
+        answers = self._store.change([(run, decide) for run in lost]) if lost else []
         return [run for run in answers if isinstance(run, RunSummary)]
 
     def _record(self, run: str) -> RunRecord:

@@ -201,8 +201,8 @@ class RunStore(Protocol):
         """Return how many runs the queue has before *run*, counted up to *limit*; held ones not."""
         ...
 
-    def unconfirmed(self, agent: str) -> list[RunSummary]:
-        """Return the runs leased to *agent* of which it has not been heard since."""
+    def unconfirmed(self, agent: str) -> list[tuple[str, int]]:
+        """Return attempts leased to *agent* of which it has not been heard since: run, number."""
         ...
 
     def active_on(self, agent: str) -> list[RunSummary]:

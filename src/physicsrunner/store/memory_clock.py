@@ -62,14 +62,14 @@ class MemoryClock(MemorySide):
 
         return min(limit, len(self._having(ahead)))
 
-    def unconfirmed(self, agent: str) -> list[RunSummary]:
-        """Return the runs leased to *agent* of which it has not been heard since."""
+    def unconfirmed(self, agent: str) -> list[tuple[str, int]]:
+        """Return attempts leased to *agent* of which it has not been heard since: run, number."""
 
         def silent(run: RunSummary) -> bool:
             fresh = not run.confirmed and not run.claimed
             return run.agent == agent and run.status is RunState.PREPARING and fresh
 
-        return self._having(silent)
+        return [(run.id, run.attempt) for run in self._having(silent)]
 
     def active_on(self, agent: str) -> list[RunSummary]:
         """Return the runs that *agent* holds now, by their number."""

@@ -24,7 +24,7 @@ _OF_AGENT: Final = (
 )
 _ACTIVE: Final = Hot(_OF_AGENT)
 _UNCONFIRMED: Final = Hot(
-    _OF_AGENT.where(
+    _OF_AGENT.with_only_columns(_RUNS.id, _RUNS.attempt).where(
         _RUNS.status == literal_column(f"'{RunState.PREPARING.value}'"),
         _RUNS.confirmed.is_(False),
         _RUNS.claimed.is_(False),
@@ -67,9 +67,9 @@ class SqlClock(SqlEvents):
         )
         return self._ids(query)
 
-    def unconfirmed(self, agent: str) -> list[RunSummary]:
-        """Return the runs leased to *agent* of which it has not been heard since."""
-        return [run_of(row) for row in self._db.ask(_UNCONFIRMED, {"agent": agent})]
+    def unconfirmed(self, agent: str) -> list[tuple[str, int]]:
+        """Return attempts leased to *agent* of which it has not been heard since: run, number."""
+        return [(run, attempt) for run, attempt in self._db.ask(_UNCONFIRMED, {"agent": agent})]
 
     def active_on(self, agent: str) -> list[RunSummary]:
         """Return the runs that *agent* holds now, by their number."""
