@@ -31,6 +31,7 @@ from physicsrunner.wire.reading import LARGE, MOST_MARKS, loads
 T = TypeVar("T")
 
 PIECE: Final = 1024 * 1024  #: bytes that are handed to the disk at once
+_strict: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _READING: Final = 2  # large bodies that are read at once
 _readers: RunVar[CapacityLimiter] = RunVar("readers of large bodies")
 
@@ -114,9 +115,9 @@ def dumps(value: Any) -> bytes:
 
 def _text(plain: Any) -> bytes:
     try:
-        text = json.dumps(plain, separators=(",", ":"), allow_nan=False)
+        text = _strict(plain)
     except ValueError:
-        text = json.dumps(_without_nan(plain), separators=(",", ":"), allow_nan=False)
+        text = _strict(_without_nan(plain))
     return text.encode()
 
 

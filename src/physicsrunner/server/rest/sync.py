@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 
 from physicsrunner.server.auth import Allowed
-from physicsrunner.server.bodies import answer
+from physicsrunner.server.bodies import plain_answer
 from physicsrunner.server.decoding import decoder
 from physicsrunner.server.intake import Intake
 from physicsrunner.server.openapi import gives, takes
@@ -16,6 +16,7 @@ from physicsrunner.server.parts import Shared
 from physicsrunner.server.pump import take_in
 from physicsrunner.service.access import Identity
 from physicsrunner.wire import rest
+from physicsrunner.wire.codec import encode
 from physicsrunner.wire.messages import ReportAnswer, SyncResult
 
 router = APIRouter(tags=["runners"])
@@ -51,12 +52,12 @@ async def sync(request: Request, who: Writer, parts: Shared) -> Response:
     with parts.bodies.one():
         results = await take_in(request.stream(), intake)
     parts.metrics.sync_operations.inc(len(results))
-    said = {"reports": intake.answers} if intake.answers else {}
-    return answer({"results": [_plain(result) for result in results], **said})
+    said = {"reports": encode(intake.answers)} if intake.answers else {}
+    return plain_answer({"results": [_plain(result) for result in results], **said})
 
 
 def _plain(result: SyncResult) -> Any:
     """Do what `encode` does, for one of thousands in a frame."""
     if result.error is not None:
-        return result
+        return encode(result)
     return {"offset": result.offset, "sealed": result.sealed, "retryable": result.retryable}
