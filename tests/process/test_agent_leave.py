@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -35,6 +38,37 @@ def test_a_drained_agent_finishes_what_it_has(fleet: Fleet) -> None:
     assert agent.wait() == 0
     assert fleet.run(late)["status"] == "queued"
     fleet.ask(late, "cancel")
+
+
+def test_signals_are_heeded_when_nobody_reads_what_is_said(fleet: Fleet) -> None:
+    """Ctrl-C ends the `tee` that read the output, too: the agent drains all the same, or leaves."""
+    token = fleet.one_time("here")
+    at = ("--server", fleet.server.url, "--name", "here", "--work", str(fleet.work("here")))
+    reader, writer = os.pipe()
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "physicsrunner", "agent", *at, "--enroll-token", token],
+        env=fleet.processes.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=writer,
+    )
+    try:
+        os.close(writer)
+        fleet.await_agent("here")
+        run = fleet.submit("one")
+        program = fleet.started("one")
+        os.close(reader)
+        agent.send_signal(signal.SIGINT)
+        wait_until(lambda: fleet.seen("here").get("state") == "draining", timeout=60.0)
+        agent.send_signal(signal.SIGINT)
+        assert agent.wait(timeout=60) == 130
+    finally:
+        agent.kill()
+        agent.wait()
+    assert lives(program)
+    fleet.agent("here")
+    fleet.let_go("one")
+    fleet.check_all({"one": run})
 
 
 def test_handing_back_gives_the_runs_to_another_uncounted(fleet: Fleet) -> None:

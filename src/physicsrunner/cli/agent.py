@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -115,18 +115,23 @@ def _serve(call: Invocation, on_term: str, given: dict[str, Any]) -> None:
     process = Process(Settings(server=call.server, **given), log=log, notifier=notifier)
     how = OnTerm(on_term)
 
+    def say(text: str) -> None:
+        # Ctrl-C ends the `tee` that reads us, too: then nobody hears it.
+        with suppress(OSError):
+            call.screen.note(text)
+
     def first(_number: int) -> None:
-        call.screen.note(_ending(process, how))
+        text = _ending(process, how)
         process.end(how)
+        say(text)
 
     def second(_number: int) -> None:
-        call.screen.note(_leaving(process, given["work"]))
-        sys.stderr.flush()
+        say(_leaving(process, given["work"]))
         os._exit(_LEFT)
 
     with ended_by_signals(first, second):
         process.run()
-    call.screen.note("the agent has ended")
+    say("the agent has ended")
 
 
 def _ending(process: Process, how: Any) -> str:
