@@ -118,11 +118,12 @@ class PostgresServer:
         """Kill -9 it and all its backends at once; wait until they are gone."""
         if self._process is None or not self.alive:
             return
+        # Stopped first, or it would see its backends die and begin to recover, or begin another.
+        _signal(self.pid, signal.SIGSTOP)
         family = [self.pid, *_children(self.pid)]
-        # Stopped first, or it would see its backends die and begin to recover.
-        for pid in family:
+        for pid in family[1:]:
             _signal(pid, signal.SIGSTOP)
-        for pid in {*family, *_children(self.pid)}:
+        for pid in family:
             _signal(pid, signal.SIGKILL)
         self._process.wait(START_S)
         wait_until(lambda: not any(_lives(pid) for pid in family), timeout=START_S)
