@@ -44,6 +44,7 @@ def test_the_next_program_runs_while_files_are_on_their_way(
     slot: OneSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It starts when the one before has ended, however slowly the server takes its files."""
+    monkeypatch.setattr(execute, "PATIENCE_S", 60.0)  # a busy machine takes its time
     taking = threading.Event()
     send = slot.crowd.server.send
     monkeypatch.setattr(slot.crowd.server, "send", lambda batch: taking.wait(60.0) and send(batch))
@@ -75,8 +76,9 @@ def test_who_waits_too_long_goes_back_to_the_queue(
     assert RunState.RUNNING not in slot.crowd.server.states("second")
 
 
-def test_who_waits_can_be_cancelled(slot: OneSlot) -> None:
+def test_who_waits_can_be_cancelled(slot: OneSlot, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends at once, without a program, and those behind it are not held up."""
+    monkeypatch.setattr(execute, "PATIENCE_S", 60.0)
     first = slot.crowd.begin("first", place=slot.enter())
     slot.crowd.begun("first")
     place = slot.enter()
@@ -110,7 +112,7 @@ mine.unlink()
 def test_short_runs_are_leased_ahead_and_never_run_too_many_at_once(
     processes: Processes, tmp_path: Path
 ) -> None:
-    """Sixty runs of one core each at two slots and two cores: all complete, each in one attempt."""
+    """Sixty runs of one core each at two slots and two cores: each is carried out, and once."""
     fleet = Fleet(processes, lease_s=4)
     inside, seen = tmp_path / "inside", tmp_path / "seen"
     inside.mkdir()
@@ -121,4 +123,6 @@ def test_short_runs_are_leased_ahead_and_never_run_too_many_at_once(
     counts = [int(line) for line in seen.read_text().split()]
     assert len(counts) == len(runs)
     assert max(counts) == 2
-    assert {run["attempt"] for run in ended} == {1}
+    assert {(run["retry_count"], run["lost_count"]) for run in ended} == {(0, 0)}
+    # Where the machine stood still for two seconds, what waited goes back: not more than that.
+    assert sum(run["attempt"] - 1 for run in ended) <= 6
