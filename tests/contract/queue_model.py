@@ -227,6 +227,7 @@ class Queue:
 
     def _again(self, run: Run, wait: float) -> None:
         run.state, run.not_before = "retrying", self.now + wait
+        run.held = run.held or run.pause
         run.deadline, run.unreachable, run.pause = None, False, False
 
     def _end(self, run: Run, state: str) -> None:

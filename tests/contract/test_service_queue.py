@@ -329,6 +329,20 @@ def test_a_run_that_is_to_stop_is_not_tried_again(house: House) -> None:
     assert house.lease() == []
 
 
+def test_what_was_asked_to_pause_is_held_when_it_comes_back(house: House) -> None:
+    """Its agent may give it back before it could pause it: it is nobody's until it is let go."""
+    submit(house)
+    (grant,) = house.lease("x")
+    house.services.runs.pause(house.admin, grant.run)
+    assert say(house, grant, hand_back=True).state is S.RETRYING
+    found = get(house, grant.run)
+    assert (found.held, found.pause_requested) == (True, False)
+    assert house.lease("y") == []
+    house.services.runs.resume(house.admin, grant.run)
+    (second,) = house.lease("y")
+    assert second.attempt == 2
+
+
 def test_what_is_handed_back_is_given_to_another_and_not_counted(house: House) -> None:
     """At once, with the next attempt's number; the one who handed it back has nothing to say."""
     submit(house)

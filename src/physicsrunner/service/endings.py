@@ -19,6 +19,7 @@ from physicsrunner.core.run import RunSummary
 from physicsrunner.core.state import HELD, RunEvent, RunState, next_state
 from physicsrunner.service import facts
 from physicsrunner.store.base import Change
+from physicsrunner.wire import live
 from physicsrunner.wire.live import Event
 
 QUEUE_TIMEOUT: Final = "queue_timeout"
@@ -64,6 +65,8 @@ def again(
         "not_before": now + wait_s,
         "updated_at": now,
     }
+    if run.pause_requested:
+        fields["held"] = True  # whoever asked for that: it goes on when it is let go
     if counts is not None:
         fields[counts] = getattr(run, counts) + 1
     body: dict[str, Any] = {}
@@ -76,7 +79,10 @@ def again(
         "lost_count": after.lost_count,
         "not_before": after.not_before,
     }
-    events = [facts.freed(after, run.agent, now), facts.moved(after, run.status, now, outcome)]
+    events = [facts.freed(after, run.agent, now)]
+    if run.pause_requested:
+        events.append(facts.event(after, live.HELD, now))
+    events.append(facts.moved(after, run.status, now, outcome))
     attempt = {**attempt_row(after, now), "state": ended_as.value}
     return Change(fields, body, attempt, events)
 
