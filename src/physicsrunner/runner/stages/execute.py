@@ -9,6 +9,7 @@ only once. Its exit code decides the outcome, which is on disk before anything e
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -120,13 +121,14 @@ def _await_place(attempt: Attempt) -> None:
     if place is None or place.taken:
         return
     place.when_taken(attempt.stop.wake)
-    until = attempt.clock.now() + PATIENCE_S
+    until = time.monotonic() + PATIENCE_S  # whatever becomes of the wall clock
     while not place.taken and not attempt.stop.asked():
-        left = until - attempt.clock.now()
+        left = until - time.monotonic()
         if left > 0:
             attempt.stop.wait(left)
         elif place.give_up():
             attempt.stop.ask(HAND_BACK)
+    attempt.stop.wake()  # a pause that was asked for meanwhile is for who follows the program
 
 
 def _control(attempt: Attempt) -> Path:
