@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,14 @@ def test_what_an_agent_prepares_is_the_lease_that_the_runner_finds(tmp_path: Pat
 
 @pytest.mark.parametrize("left", [b"", b"\0" * 300, b'{"server": "http', b"\xff"])
 def test_what_was_not_on_the_disk_when_power_was_lost_is_no_attempt(
-    tmp_path: Path, left: bytes
+    tmp_path: Path, left: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its name may be there without what was written: its lease is given again."""
+    """Its name may be there without what was written: it is named, its lease is given again."""
     work = prepare(tmp_path, GRANT, "http://server")
     whole = work.config.read_bytes()
     work.config.write_bytes(left)
-    assert list(unfinished(tmp_path)) == []
+    assert list(unfinished(tmp_path, logging.getLogger("test"))) == []
+    assert f"{work.root} is passed over" in caplog.text
     again = prepare(tmp_path, GRANT, "http://server")
     assert again.config.read_bytes() == whole
     assert list(unfinished(tmp_path)) == [again]

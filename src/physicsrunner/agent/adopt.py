@@ -123,7 +123,10 @@ def unfinished(work: Path, log: logging.Logger | None = None) -> Iterator[Work]:
         for root in _folders(run, log):
             config = root / CONFIG
             try:
-                if not root.name.isdigit() or (root / DONE).exists() or not _is_whole(config):
+                if not root.name.isdigit() or (root / DONE).exists():
+                    continue
+                if not _is_whole(config):
+                    _say_torn(log, root)
                     continue
                 found.append((config.stat().st_mtime, Work(root, run.name, int(root.name))))
             except FileNotFoundError:
@@ -205,6 +208,16 @@ def _folders(parent: Path, log: logging.Logger | None) -> list[Path]:
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
     return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+
+
+def _say_torn(log: logging.Logger | None, root: Path) -> None:
+    if log is not None:
+        log.warning(
+            "%s is passed over: its %s was not on the disk when this machine lost power, and no "
+            "program is started before it is; remove the folder if nothing in it is of use to you",
+            root,
+            CONFIG,
+        )
 
 
 def _say(log: logging.Logger | None, path: Path, error: OSError) -> None:
