@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from physicsrunner.core.resources import Room
-from physicsrunner.core.run import RunRecord, RunSummary
+from physicsrunner.core.run import RunFilter, RunRecord, RunSummary
 from physicsrunner.core.state import RunState
 from physicsrunner.errors import InvalidRequest, PhysicsRunnerError, ServerUnavailable
 from physicsrunner.service.grants import lease_change
@@ -243,6 +244,37 @@ def test_works_that_write_by_themselves_come_in_their_turn(store: Store, group: 
     """A run that is added between two leases is seen by the second one."""
     answers = group(partial(lease, store, "a"), partial(add, store, 1), partial(lease, store, "b"))
     assert [len(answer) for answer in answers] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("decides", [True, False])
+def test_a_connection_that_ends_in_a_group_is_told_and_replaced(
+    store: Store, group: Group, decides: bool
+) -> None:
+    """Whoever was in the group hears that the database did not answer, and may ask once more."""
+    if group.store.database.dialect != "postgresql":
+        pytest.skip("a file has no connection that ends")
+    run, other = add(store, 2)
+
+    def end(connection: Any) -> None:
+        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    def alone(transaction: Any) -> Any:
+        end(transaction.connection)
+
+    def deciding(_: RunSummary) -> Change:
+        end(group.store.database._writes)
+        return Change({"name": "never"})
+
+    if decides:
+        answers = group(
+            partial(store.change, [(run.id, deciding)]), partial(rename, store, other.id, "x")
+        )
+    else:
+        answers = group(partial(group.store._write, alone), partial(add, store, 1))
+    assert [type(answer) for answer in answers] == [ServerUnavailable] * 2
+    assert [found.name for found in store.runs(RunFilter()).runs] == ["run", "run"]
+    rename(store, run.id, "new")
+    assert {found.name for found in store.runs(RunFilter()).runs} == {"run", "new"}
 
 
 def test_a_place_that_was_not_freed_is_not_given_away(store: Store, group: Group) -> None:

@@ -144,15 +144,27 @@ class Database:
 
     def goes_on(self, connection: Connection) -> bool:
         """Say whether the transaction of the block of `write` is still good. No trip is made."""
+        if connection.invalidated:
+            return False
         driver = raw(connection)
         if self.dialect == "sqlite":
             return bool(driver.in_transaction)
         return bool(driver.info.transaction_status == _IN_TRANSACTION)
 
-    def back_to(self, connection: Connection, savepoint: str) -> None:
-        """Undo what was done since *savepoint*, COMMIT included if it was not carried out."""
-        raw(connection).execute(f"ROLLBACK TO SAVEPOINT {savepoint}")
+    def back_to(self, connection: Connection, savepoint: str) -> bool:
+        """
+        Undo what was done since *savepoint*, COMMIT included if it was not carried out.
+
+        False: the database gave up the whole transaction, or is gone.
+        """
+        if connection.invalidated:
+            return False
+        try:
+            raw(connection).execute(f"ROLLBACK TO SAVEPOINT {savepoint}")
+        except self.driver_error:
+            return False
         self._ended = None
+        return True
 
     def commit(self, connection: Connection) -> None:
         """

@@ -115,10 +115,8 @@ def _stands(
             work()
             raw(connection).execute("RELEASE SAVEPOINT work")
     except BaseException as error:
-        try:
-            database.back_to(connection, "work")
-        except database.driver_error:
-            raise error from None  # the database gave up the whole transaction
+        if not database.back_to(connection, "work"):
+            raise error from None
         job.answers.clear()
         job.error = error
         return False
@@ -189,10 +187,8 @@ def _stored(
     except Exception as error:
         if len(stood) < 2:
             raise
-        try:
-            database.back_to(connection, "decided")
-        except database.driver_error:
-            raise error from None  # the database gave up the whole transaction
+        if not database.back_to(connection, "decided"):
+            raise error from None
     else:
         return []
     return _one_by_one(database, connection, ids, stood)
